@@ -1,0 +1,280 @@
+"""
+Makes this machine able to run a rehearsal: packages, a Docker engine, addresses that nothing else uses.
+
+Everything is checked before anything is changed, and each failure is one sentence that says what to do.
+"""
+
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lab.console import Problem, run, step
+
+STATE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpx-showsite-ops"
+NEEDED_DISK_GB = 10
+ENGINE_WAIT_S = 60
+
+# program -> the Debian packages that may bring it, first known one wins
+_ENGINE_PROGRAMS = {
+    "dockerd": ["docker.io"],
+    "docker": ["docker-cli", "docker.io"],
+    "iptables": ["iptables"],
+}
+# Debian keeps these out of an ordinary user's PATH.
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+# Real systemd and a nested Docker want these. SYS_PTRACE: for health checks of containers not run as root.
+_BOX_FLAGS = [
+    "--restart=always",  # `systemctl reboot` ends the container
+    *("--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cap-add=SYS_PTRACE"),
+    *("--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
+    "--security-opt=systempaths=unconfined",
+    *("--tmpfs=/run", "--tmpfs=/run/lock"),
+    "--volume=/var/lib/docker",  # overlay does not stand on overlay
+]
+
+
+def prepare() -> None:
+    """Check this machine, then install what is missing and start a Docker engine if none answers."""
+    if not sys.platform.startswith("linux"):
+        raise Problem("A rehearsal needs Linux (Debian or Ubuntu, also as a virtual machine).")
+    root()
+    info = engine()
+    if info and (reason := unfit(info)):
+        raise Problem(reason)
+    check_disk(Path(info["DockerRootDir"] if info else "/var/lib/docker"))
+    if info is None:
+        install(_ENGINE_PROGRAMS)
+        start_engine()
+    box_flags()
+
+
+@cache
+def root(*command: str) -> list[str]:
+    """Return the command as it runs with root's rights on this machine: as it is, or by sudo."""
+    if os.geteuid() == 0:
+        return list(command)
+    if not shutil.which("sudo"):
+        raise Problem("Root rights are needed and sudo is not installed: run this as root.")
+    # -v asks for the password once, where a person can answer.
+    check = ["sudo", "-v"] if sys.stdin.isatty() else ["sudo", "-n", "true"]
+    if subprocess.run(check, check=False, capture_output=not sys.stdin.isatty()).returncode:
+        raise Problem("Root rights are needed and sudo refuses: run this as root or allow this user sudo.")
+    return ["sudo", *command]
+
+
+def which(program: str) -> str | None:
+    """Return the path of a program, also where only root looks."""
+    return shutil.which(program, path=_PATH)
+
+
+def install(programs: Mapping[str, Sequence[str]]) -> None:
+    """Install by apt what is missing of `programs` (program -> packages that may bring it, best first)."""
+    missing = {program: packages for program, packages in programs.items() if not which(program)}
+    if not missing:
+        return
+    if not which("apt-get"):
+        raise Problem(
+            f"{', '.join(missing)} missing, and there is no apt-get: use Debian or Ubuntu, or install them."
+        )
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"install {', '.join(missing)}"):
+        run(root("apt-get", "update"), hint="Check this machine's internet and apt sources.")
+        known = {package for packages in missing.values() for package in packages if _apt_knows(package)}
+        wanted = []
+        for program, packages in missing.items():
+            choice = next((package for package in packages if package in known), None)
+            if choice is None:
+                raise Problem(f"apt knows no package for {program} (looked for {', '.join(packages)}).")
+            wanted.append(choice)
+        words = ["apt-get", "install", "-y", "--no-install-recommends", *sorted(set(wanted))]
+        run(root(*words), env=environment)
+
+
+def _apt_knows(package: str) -> bool:
+    shown = run(["apt-cache", "policy", package])
+    return "Candidate:" in shown and "Candidate: (none)" not in shown
+
+
+# --- Docker engine -------------------------------------------------------------------------------------------
+
+
+@cache
+def docker() -> list[str]:
+    """Return the words that call the Docker client: by root's rights only if this user may not use it."""
+    if os.geteuid() and subprocess.run(["docker", "info"], check=False, capture_output=True).returncode:
+        return root("docker")
+    return ["docker"]
+
+
+def engine() -> dict[str, Any] | None:
+    """Return what the Docker engine says of itself, or None if none answers."""
+    if not which("docker"):
+        return None
+    words = [*docker(), "info", "--format", "{{json .}}"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    info: dict[str, Any] = json.loads(done.stdout or "{}") if done.returncode == 0 else {}
+    return info if info.get("DockerRootDir") else None
+
+
+def unfit(info: Mapping[str, Any]) -> str | None:
+    """Say why a rehearsal cannot use the engine that gave this `docker info`, or None if it can."""
+    if "Docker Desktop" in str(info.get("OperatingSystem")):
+        return "Docker Desktop hides its boxes from this machine: switch to the Linux engine (docker.io)."
+    if any("rootless" in option for option in info.get("SecurityOptions") or []):
+        return "A rootless Docker engine cannot give a box its own systemd: switch to the ordinary engine."
+    if not Path(str(info["DockerRootDir"])).is_dir() and os.geteuid() == 0:
+        return "The Docker engine runs on another machine: unset DOCKER_HOST or `docker context use default`."
+    return None
+
+
+def check_disk(path: Path) -> None:
+    """Raise a Problem if less than NEEDED_DISK_GB are free where `path` is, or will be."""
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free / 1e9
+    if free < NEEDED_DISK_GB:
+        raise Problem(
+            f"{free:.1f} GB free at {path}, where Docker keeps its data, and {NEEDED_DISK_GB} GB are needed: "
+            "make room (`docker system df` shows what Docker holds)."
+        )
+
+
+def start_engine() -> None:
+    """Start the installed Docker engine and wait until it answers."""
+    with step("start the Docker engine"):
+        if Path("/run/systemd/system").is_dir():
+            run(root("systemctl", "start", "docker"), hint="`journalctl -u docker` says why.")
+            _wait_for_engine(None, Path("/dev/null"))
+            return
+        log = STATE / "dockerd.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as output:
+            # A session of its own: it outlives this command and its terminal.
+            process = subprocess.Popen(
+                root("env", f"PATH={_PATH}", "dockerd"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        _wait_for_engine(process, log)
+        pid = Path("/var/run/docker.pid").read_text().strip()  # dockerd's own, also below sudo
+        _run_file().write_text(pid)
+
+
+def _wait_for_engine(process: subprocess.Popen[bytes] | None, log: Path) -> None:
+    """Wait until the engine answers; one that does not is ended again."""
+    deadline = time.monotonic() + ENGINE_WAIT_S
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        docker.cache_clear()
+        if engine():
+            return
+        time.sleep(0.5)
+    if process is not None and process.poll() is None:
+        run(root("kill", str(process.pid)))
+        process.wait()
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-5:]) if process else ""
+    raise Problem(f"The Docker engine does not answer. {last}\nAll of it: {log if process else 'journalctl'}")
+
+
+def stop_engine() -> bool:
+    """End the Docker engine if a rehearsal started it, and say whether it did."""
+    file = _run_file()
+    if not file.exists():
+        return False
+    pid = file.read_text().strip()
+    file.unlink()
+    command = Path("/proc") / pid / "comm"
+    if not (command.exists() and command.read_text().strip() == "dockerd"):
+        return False  # gone already; the number may belong to another program by now
+    run(root("kill", pid))
+    while command.exists():
+        time.sleep(0.2)
+    return True
+
+
+def _run_file() -> Path:
+    return STATE / "dockerd.pid"
+
+
+# --- addresses -----------------------------------------------------------------------------------------------
+
+
+def check_subnet(cidr: str, network: str) -> None:
+    """Raise a Problem if a site's subnet overlaps a route of this machine other than its Docker `network`'s."""
+    routes = json.loads(run(["ip", "-j", "-4", "route", "show", "table", "all"]))
+    taken = overlapping(routes, cidr, _bridge(network))
+    if taken:
+        raise Problem(
+            f"The site's subnet {cidr} overlaps what this machine already reaches: {'; '.join(taken)}. "
+            "Leave that network (VPN?) or rehearse on another machine."
+        )
+
+
+def overlapping(routes: Iterable[Mapping[str, Any]], cidr: str, own_device: str | None) -> list[str]:
+    """Name each route (of `ip -j route`) that overlaps `cidr` and is not `own_device`'s: address by device."""
+    site = ipaddress.ip_network(cidr)
+    found: dict[str, None] = {}
+    for route in routes:
+        if route["dst"] == "default" or (own_device and route.get("dev") == own_device):
+            continue
+        net = ipaddress.ip_network(route["dst"], strict=False)
+        # 0.0.0.0/1 and 128.0.0.0/1 are how a VPN writes "default".
+        if net.version == site.version and net.prefixlen > 1 and net.overlaps(site):
+            found[f"{net} by {route.get('dev', 'no device')}"] = None
+    return list(found)
+
+
+def _bridge(network: str) -> str | None:
+    """Return the device of a Docker network, or None if there is no such network."""
+    words = [*docker(), "network", "inspect", network]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    return bridge_of(json.loads(done.stdout)[0]) if done.returncode == 0 else None
+
+
+def bridge_of(network: Mapping[str, Any]) -> str:
+    """Return the device name of one entry of `docker network inspect`."""
+    options = network.get("Options") or {}
+    return str(options.get("com.docker.network.bridge.name") or f"br-{network['Id'][:12]}")
+
+
+def check_port_free(port: int, address: str = "127.0.0.1") -> None:
+    """Raise a Problem if something listens on this TCP port already."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((address, port))
+        except OSError as error:
+            raise Problem(
+                f"Port {port} of {address} is in use or not allowed ({error.strerror}): "
+                f"`ss -ltnp 'sport = :{port}'` shows by what; end it or choose another port."
+            ) from error
+
+
+# --- boxes ---------------------------------------------------------------------------------------------------
+
+
+def box_flags(mounts: str | None = None) -> list[str]:
+    """
+    Return the `docker run` flags that let systemd and Docker run in a box on this kernel.
+
+    `mounts` is the text of /proc/mounts. With both cgroup trees ("hybrid") a box sees the version 2 tree, in
+    which Docker gives it a branch of its own; with version 2 alone it gets a namespace of its own.
+    """
+    lines = (mounts if mounts is not None else Path("/proc/mounts").read_text()).splitlines()
+    trees = {line.split()[1] for line in lines if line.split()[2:3] == ["cgroup2"]}
+    if "/sys/fs/cgroup" in trees:
+        return [*_BOX_FLAGS, "--cgroupns=private"]
+    if "/sys/fs/cgroup/unified" in trees:
+        return [*_BOX_FLAGS, "--cgroupns=host", "--volume=/sys/fs/cgroup/unified:/sys/fs/cgroup:rw"]
+    raise Problem("This kernel has no cgroup version 2, which systemd needs: boot Debian 11 or newer.")
