@@ -105,7 +105,7 @@ def _apt_knows(package: str) -> bool:
     return "Candidate:" in shown and "Candidate: (none)" not in shown
 
 
-# --- Docker engine -------------------------------------------------------------------------------------------
+# --- Docker engine ---------------------------------------------------------------------------------------
 
 
 @cache
@@ -207,11 +207,11 @@ def _run_file() -> Path:
     return STATE / "dockerd.pid"
 
 
-# --- addresses -----------------------------------------------------------------------------------------------
+# --- addresses -------------------------------------------------------------------------------------------
 
 
 def check_subnet(cidr: str, network: str) -> None:
-    """Raise a Problem if a site's subnet overlaps a route of this machine other than its Docker `network`'s."""
+    """Raise a Problem if a site's subnet overlaps a route other than that of its Docker `network`."""
     routes = json.loads(run(["ip", "-j", "-4", "route", "show", "table", "all"]))
     taken = overlapping(routes, cidr, _bridge(network))
     if taken:
@@ -222,17 +222,16 @@ def check_subnet(cidr: str, network: str) -> None:
 
 
 def overlapping(routes: Iterable[Mapping[str, Any]], cidr: str, own_device: str | None) -> list[str]:
-    """Name each route (of `ip -j route`) that overlaps `cidr` and is not `own_device`'s: address by device."""
-    site = ipaddress.ip_network(cidr)
-    found: dict[str, None] = {}
-    for route in routes:
-        if route["dst"] == "default" or (own_device and route.get("dev") == own_device):
-            continue
-        net = ipaddress.ip_network(route["dst"], strict=False)
+    """Name each route (of `ip -j route`) that overlaps `cidr`, but for `own_device`: the widest alone."""
+    site = ipaddress.IPv4Network(cidr)
+    found: dict[ipaddress.IPv4Network, str] = {}
+    others = [route for route in routes if route["dst"] != "default" and route.get("dev") != own_device]
+    nets = [(ipaddress.IPv4Network(route["dst"], strict=False), route.get("dev", "?")) for route in others]
+    for net, device in sorted(nets, key=lambda pair: pair[0].prefixlen):
         # 0.0.0.0/1 and 128.0.0.0/1 are how a VPN writes "default".
-        if net.version == site.version and net.prefixlen > 1 and net.overlaps(site):
-            found[f"{net} by {route.get('dev', 'no device')}"] = None
-    return list(found)
+        if net.prefixlen > 1 and net.overlaps(site) and not any(net.subnet_of(wider) for wider in found):
+            found[net] = f"{net} by {device}"
+    return list(found.values())
 
 
 def _bridge(network: str) -> str | None:
@@ -261,7 +260,7 @@ def check_port_free(port: int, address: str = "127.0.0.1") -> None:
             ) from error
 
 
-# --- boxes ---------------------------------------------------------------------------------------------------
+# --- boxes -----------------------------------------------------------------------------------------------
 
 
 def box_flags(mounts: str | None = None) -> list[str]:
