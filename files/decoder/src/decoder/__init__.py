@@ -1,0 +1,1 @@
+"""Bluetooth adverts on MQTT in, readings on MQTT out."""
