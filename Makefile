@@ -1,0 +1,36 @@
+# What a crew and a developer call. `make help` lists it.
+SITE ?= coachella
+PYTHON := .venv/bin/python
+LAB := PYTHONPATH=lab/src $(PYTHON) -m lab
+SCENARIO ?= default
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv dev secrets rollout rehearse rehearse-down rehearse-status readings check test molecule bench soak lock
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv:
+	@bin/make-venv controller
+dev:
+	@bin/make-venv dev
+
+secrets: venv ## make or complete a site's encrypted secrets (SITE=…)
+	@$(PYTHON) bin/make-secrets $(SITE)
+
+rollout: venv ## the real thing: set up a real site (SITE=…)
+	ansible-playbook site.yml --limit $(SITE)
+
+rehearse: dev ## build a site in boxes on this machine and run site.yml on it (SITE=coachella)
+	@$(LAB) rehearse $(SITE)
+
+readings: dev ## newest readings of the rehearsed site (WATCH=1 keeps the table live)
+	@$(LAB) readings $(SITE) $(if $(WATCH),--watch)
+
+rehearse-status: dev ## what of the rehearsal stands
+	@$(LAB) status $(SITE)
+
+rehearse-down: dev ## remove the rehearsal's boxes
+	@$(LAB) down $(SITE)

@@ -1,0 +1,113 @@
+#!/usr/bin/python
+"""What a run must know of a site host before it changes anything, in one round trip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_facts
+short_description: Facts of a site host for the preflight checks
+description:
+  - Sets the fact C(showsite_host). Changes nothing.
+options:
+  neighbours:
+    description: Other machines of the site, name to address and TCP port; whether each answers is reported.
+    type: dict
+    default: {}
+  directory: {description: Folder of the deployed services., type: path, required: true}
+  address: {description: Address that the services will listen on., type: str, required: true}
+author: dpx-showsite-ops
+"""
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+PROBE_SECONDS = 1.0
+
+
+def listening(table: str) -> set[int]:
+    """Ports of the listening sockets in a text of the form of /proc/net/tcp."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
+
+
+def answers(address: str, port: int) -> bool:
+    """Whether something accepts a TCP connection there."""
+    try:
+        socket.create_connection((address, port), timeout=PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def silent(neighbours: dict[str, list[Any]]) -> list[str]:
+    """Names of the neighbours that do not answer, all asked at once."""
+    if not neighbours:
+        return []
+    with ThreadPoolExecutor(len(neighbours)) as pool:
+        replies = pool.map(lambda target: answers(str(target[0]), int(target[1])), neighbours.values())
+    return [name for name, replied in zip(neighbours, replies, strict=True) if not replied]
+
+
+def own_address(address: str) -> bool:
+    """Whether this host can listen on an address."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def tcp_tables() -> str:
+    """The kernel's tables of TCP sockets."""
+    texts = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6") if Path(f"/proc/net/{name}").exists()]
+    return "\n".join([texts[0], *(text.partition("\n")[2] for text in texts[1:])])
+
+
+def facts(params: dict[str, Any], address: str) -> dict[str, Any]:
+    """Sizes in bytes, `time` in seconds since 1970."""
+    release = platform.freedesktop_os_release()
+    services = Path(params["directory"])
+    return {
+        "os": release.get("ID", "unknown"),
+        "os_version": release.get("VERSION_ID", "0"),
+        "architecture": platform.machine(),
+        "root": os.geteuid() == 0,
+        "disk_free": shutil.disk_usage("/var/lib").free,
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "time": time.time(),
+        "has_address": own_address(address),
+        "ports": sorted(listening(tcp_tables())),
+        "services": sorted(path.parent.name for path in services.glob("*/compose.yml")),
+        "has_docker": shutil.which("docker") is not None,
+        "can_check_apt": importlib.util.find_spec("apt") is not None,
+        "silent_neighbours": silent(params["neighbours"]),
+    }
+
+
+def main() -> None:
+    """Entry point for Ansible."""
+    module = AnsibleModule(
+        argument_spec={
+            "neighbours": {"type": "dict", "default": {}},
+            "directory": {"type": "path", "required": True},
+            "address": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    found = facts(module.params, module.params["address"])
+    module.exit_json(changed=False, ansible_facts={"showsite_host": found})
+
+
+if __name__ == "__main__":
+    main()
