@@ -35,13 +35,12 @@ def step(title: str) -> Iterator[None]:
     say(f"  ok {title}: {time.monotonic() - start:.1f} s")
 
 
-def run(  # noqa: PLR0913  each is one property of the process
+def run(
     command: Sequence[str | Path],
     *,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     log: Path | None = None,
-    stdin: str | None = None,
     hint: str = "",
 ) -> str:
     """
@@ -56,8 +55,7 @@ def run(  # noqa: PLR0913  each is one property of the process
             words,
             cwd=cwd,
             env=env,
-            input=stdin,
-            stdin=None if stdin is not None else subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

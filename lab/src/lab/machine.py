@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -23,14 +24,16 @@ STATE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpx-
 NEEDED_DISK_GB = 10
 ENGINE_WAIT_S = 60
 
-# program -> the Debian packages that may bring it, first known one wins
+# program -> the Debian packages that may bring it, best first
 _ENGINE_PROGRAMS = {
     "dockerd": ["docker.io"],
     "docker": ["docker-cli", "docker.io"],
     "iptables": ["iptables"],
 }
-# Debian keeps these out of an ordinary user's PATH.
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+# Where programs stand that a user's PATH may leave out: root's, and those of Go's and Rust's own installers.
+_MORE_PLACES = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", str(Path.home() / ".cargo/bin")]
+PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), *_MORE_PLACES])
+_one_apt = threading.Lock()
 
 # Real systemd and a nested Docker want these. SYS_PTRACE: for health checks of containers not run as root.
 _BOX_FLAGS = [
@@ -72,37 +75,42 @@ def root(*command: str) -> list[str]:
     return ["sudo", *command]
 
 
-def which(program: str) -> str | None:
-    """Return the path of a program, also where only root looks."""
-    return shutil.which(program, path=_PATH)
+def has(thing: str) -> bool:
+    """Say whether this machine has a program, or a file if `thing` is a whole path."""
+    return Path(thing).exists() if thing.startswith("/") else bool(shutil.which(thing, path=PATH))
 
 
-def install(programs: Mapping[str, Sequence[str]]) -> None:
-    """Install by apt what is missing of `programs` (program -> packages that may bring it, best first)."""
-    missing = {program: packages for program, packages in programs.items() if not which(program)}
-    if not missing:
-        return
-    if not which("apt-get"):
-        raise Problem(
-            f"{', '.join(missing)} missing, and there is no apt-get: use Debian or Ubuntu, or install them."
-        )
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with step(f"install {', '.join(missing)}"):
-        run(root("apt-get", "update"), hint="Check this machine's internet and apt sources.")
-        known = {package for packages in missing.values() for package in packages if _apt_knows(package)}
-        wanted = []
-        for program, packages in missing.items():
-            choice = next((package for package in packages if package in known), None)
-            if choice is None:
-                raise Problem(f"apt knows no package for {program} (looked for {', '.join(packages)}).")
-            wanted.append(choice)
-        words = ["apt-get", "install", "-y", "--no-install-recommends", *sorted(set(wanted))]
-        run(root(*words), env=environment)
+def install(things: Mapping[str, Sequence[str]]) -> None:
+    """Install by apt what is missing of `things`: program or file -> packages that may bring it, best first."""
+    with _one_apt:
+        missing = {thing: packages for thing, packages in things.items() if not has(thing)}
+        if not missing:
+            return
+        if not has("apt-get"):
+            raise Problem(
+                f"{', '.join(missing)} missing, and no apt-get: use Debian or Ubuntu, or install it."
+            )
+        with step(f"install {', '.join(missing)}"):
+            run(root("apt-get", "update"), hint="Check this machine's internet and apt sources.")
+            wanted = {_package_for(thing, packages) for thing, packages in missing.items()}
+            words = [
+                "env",
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "install",
+                "-y",
+                "--no-install-recommends",
+            ]
+            run(root(*words, *sorted(wanted)))
 
 
-def _apt_knows(package: str) -> bool:
-    shown = run(["apt-cache", "policy", package])
-    return "Candidate:" in shown and "Candidate: (none)" not in shown
+def _package_for(thing: str, packages: Sequence[str]) -> str:
+    """Return the first of `packages` that apt can install here."""
+    for package in packages:
+        shown = run(["apt-cache", "policy", package])
+        if "Candidate:" in shown and "Candidate: (none)" not in shown:
+            return package
+    raise Problem(f"apt knows no package for {thing} (looked for {', '.join(packages)}).")
 
 
 # --- Docker engine ---------------------------------------------------------------------------------------
@@ -118,7 +126,7 @@ def docker() -> list[str]:
 
 def engine() -> dict[str, Any] | None:
     """Return what the Docker engine says of itself, or None if none answers."""
-    if not which("docker"):
+    if not has("docker"):
         return None
     words = [*docker(), "info", "--format", "{{json .}}"]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
@@ -161,7 +169,7 @@ def start_engine() -> None:
         with log.open("w") as output:
             # A session of its own: it outlives this command and its terminal.
             process = subprocess.Popen(
-                root("env", f"PATH={_PATH}", "dockerd"),
+                root("env", f"PATH={PATH}", "dockerd"),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
