@@ -82,6 +82,7 @@ def test_every_query_goes_to_the_site_s_data_and_is_bounded(board: dict[str, Any
         assert 'from(bucket: "bucket7")' in query
         assert 'r._measurement == "reading"' in query
         assert "v.timeRangeStop" in query
+        assert (panel_.get("maxDataPoints", 9999) <= 500) == (panel_["type"] == "timeseries")
         assert ("aggregateWindow(every: v.windowPeriod" in query) == (panel_["type"] == "timeseries")
         assert ("|> last()" in query) == (panel_["type"] != "timeseries")
 

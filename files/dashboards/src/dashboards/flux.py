@@ -28,8 +28,7 @@ def curves(site: Site, kind: str) -> str:
         'import "strings"\n\n'
         + _readings(site, "v.timeRangeStart", _kind(kind))
         + "  |> aggregateWindow(every: v.windowPeriod, fn: mean, createEmpty: false)\n"
-        + (_in_unit(site) if kind == "temperature" else "")
-        + _series(f'{device} + ({_PATH} " + r.source_node)')
+        + _series(f'{device} + ({_PATH} " + r.source_node)', _in_unit(site, kind))
     )
 
 
@@ -39,8 +38,7 @@ def now_by_room(site: Site) -> str:
         'import "date"\n\n'
         + _latest(site, _back(FRESH), _kind("temperature"))
         + '  |> group(columns: ["room"])\n  |> max()\n'
-        + _in_unit(site)
-        + _series("r.room")
+        + _series("r.room", _in_unit(site, "temperature"))
     )
 
 
@@ -59,18 +57,18 @@ def age(site: Site) -> str:
         'import "date"\n\n'
         + _latest(site, _back(AGE_LOOK_BACK), _ALL)
         + _newest("z_device_id", "source")
-        + f"  |> map(fn: (r) => ({{r with _value: {_AGE_S}}}))\n"
-        + _series(f'r.device_name + ({_PATH}")')
+        + _series(f'r.device_name + ({_PATH}")', _AGE_S)
     )
 
 
 def latest_table(site: Site) -> str:
     """Return one table: a row per device and gateway, a column per kind of reading, and `age` in seconds."""
     row = _names("room", "device_name", "source_node", "z_device_id")
+    value = f"if {_kind('temperature')} then {_in_unit(site, 'temperature')} else r._value"
     return (
         "latest = "
         + _latest(site, "v.timeRangeStart", _ALL)
-        + _in_unit(site)
+        + f"  |> map(fn: (r) => ({{r with _value: {value}}}))\n"
         + "\nages = latest\n"
         + _newest("z_device_id", "source_node")
         + f'  |> map(fn: (r) => ({{r with sensor_type: "age", _value: {_AGE_S}}}))\n'
@@ -112,21 +110,18 @@ def _newest(*per: str) -> str:
     return f'  |> group(columns: {_names(*per)})\n  |> sort(columns: ["_time"])\n  |> last()\n'
 
 
-def _series(name: str) -> str:
+def _series(name: str, value: str = "r._value") -> str:
     """Return a series per name; of two devices with one name (a replaced sensor) the newest value is last."""
     return (
-        f"  |> map(fn: (r) => ({{_time: r._time, _value: r._value, _field: {name}}}))\n"
+        f"  |> map(fn: (r) => ({{_time: r._time, _value: {value}, _field: {name}}}))\n"
         '  |> group(columns: ["_field"])\n'
         '  |> sort(columns: ["_time"])\n'
     )
 
 
-def _in_unit(site: Site) -> str:
-    """Return the one conversion of all panels: stored °C to what the crew reads."""
-    if site.temperature_unit == "C":
-        return ""
-    value = f"if {_kind('temperature')} then r._value * 1.8 + 32.0 else r._value"
-    return f"  |> map(fn: (r) => ({{r with _value: {value}}}))\n"
+def _in_unit(site: Site, kind: str) -> str:
+    """Return a reading as the crew reads it: the one place where stored °C become °F."""
+    return "r._value * 1.8 + 32.0" if kind == "temperature" and site.temperature_unit == "F" else "r._value"
 
 
 def _kind(kind: str) -> str:
