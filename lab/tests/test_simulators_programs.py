@@ -19,6 +19,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from lab.simulators.govee2mqtt import Settings
+
 SOURCE = Path(__file__).parents[1] / "src"
 SITE = "coachella"
 ESP, NUC = "coachella-esp-foh", "coachella-nuc"
@@ -150,6 +152,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.programs: list[Program] = []
+        self.ears: list[Ear] = []
         self.broker = Broker(folder)
         self.controls: dict[str, Control] = {}
         self.radios: dict[str, int] = {}
@@ -181,7 +184,8 @@ class Site:
         return self.start("fleet", "fleet", sensors=sensors, gateways=radios, interval=0.2, **config)
 
     def ear(self) -> Ear:
-        return Ear(self.broker.port)
+        self.ears.append(Ear(self.broker.port))
+        return self.ears[-1]
 
 
 @pytest.fixture
@@ -189,6 +193,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     some = Site(tmp_path)
     some.broker.start()
     yield some
+    for ear in some.ears:
+        ear.client.loop_stop()
     for program in some.programs:
         program.kill()
     some.broker.stop()
@@ -316,3 +322,96 @@ def test_a_wrong_configuration_ends_with_code_2(site: Site) -> None:
     for name in ("fleet", "openmqttgateway", "theengs"):
         program = Program(sys.executable, "-m", f"lab.simulators.{name}", "--config", str(path))
         assert program.process.wait(PATIENCE) == 2
+
+
+# --- the stand-in for govee2mqtt
+
+
+class Cloud:
+    """The stand-in as a program, beside a fleet that is its cloud."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.http = Control(free_port())
+
+    def start(self, **changes: str) -> Program:
+        environment = {
+            "GOVEE_API_KEY": "any text",
+            "GOVEE_MQTT_HOST": "127.0.0.1",
+            "GOVEE_MQTT_PORT": str(self.site.broker.port),
+            "GOVEE_CACHE_DIR": str(self.site.folder),
+            "LAB_CLOUD_URL": f"http://127.0.0.1:{self.site.controls['fleet'].port}",
+            "LAB_CLOUD_POLL": "0.5",
+        }
+        command = (sys.executable, "-m", "lab.simulators.govee2mqtt", "--http-port", str(self.http.port))
+        program = Program(*command, **{**environment, **changes})
+        self.site.programs.append(program)
+        return program
+
+
+TOPIC = "gv2mqtt/sensor/sensor-E36059018888422A"
+
+
+def test_the_cloud_path_brings_text_numbers_and_a_device_list(site: Site) -> None:
+    site.fleet(replay=False)
+    ear = site.ear()
+    cloud = Cloud(site)
+    program = cloud.start()
+    ear.text_on("gv2mqtt/availability", b"online")
+    ear.text_on(f"{TOPIC}-sensortemperature/state", b"")  # before the first poll
+    wait_for(lambda: any(m.payload for m in ear.on(f"{TOPIC}-sensortemperature/state")), "a temperature")
+    truth = site.controls["fleet"].get("/truth")[H5051]
+    texts = [m.payload for m in ear.on(f"{TOPIC}-sensortemperature/state") if m.payload]
+    assert float(texts[-1]) == pytest.approx(truth["temperature"], abs=1)
+    assert texts[-1].decode().partition(".")[2].isdigit()
+    ear.text_on(f"{TOPIC}-gv2mqtt-status/state", b"Available")
+    assert ear.json_on("homeassistant/sensor/sensor-E36059018888422A-sensortemperature/config")
+    late = site.ear()
+    late.say("test/end", end=True)
+    late.json_on("test/end")
+    assert not any(message.retain for message in late.messages)
+    (device,) = cloud.http.get("/api/devices")
+    assert (device["sku"], device["id"], device["name"]) == ("H5051", "E3:60:59:01:88:88:42:2A", "Truck")
+    assert (device["room"], device["state"]["source"]) == (None, "PLATFORM API")
+    assert program.end() == 0
+
+
+def test_a_cloud_that_is_lost_means_silence_and_a_cache_carries_over_a_restart(site: Site) -> None:
+    site.fleet()
+    ear = site.ear()
+    cloud = Cloud(site)
+    site.controls["fleet"].faults(cloud_down=True)
+    assert cloud.start().process.wait(PATIENCE) == 1  # no cloud, no cache
+
+    site.controls["fleet"].faults(cloud_down=None)
+    program = cloud.start(GOVEE_TEMPERATURE_SCALE="F")
+    wait_for(lambda: any(m.payload for m in ear.on(f"{TOPIC}-sensorhumidity/state")), "a humidity")
+    assert program.end() == 0
+
+    site.controls["fleet"].faults(cloud_down=True)
+    ear.messages.clear()
+    program = cloud.start()
+    ear.text_on(f"{TOPIC}-gv2mqtt-status/state", b"Unknown")
+    assert not any(m.payload for m in ear.on(f"{TOPIC}-sensortemperature/state"))
+    assert cloud.http.get("/api/devices")[0]["state"] is None
+    site.controls["fleet"].faults(cloud_down=None)
+    wait_for(lambda: any(m.payload for m in ear.on(f"{TOPIC}-sensortemperature/state")), "values again")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"GOVEE_API_KEY": ""},
+        {"GOVEE_MQTT_USER": "govee2mqtt"},
+        {"GOVEE_TEMPERATURE_SCALE": "K"},
+    ],
+)
+def test_the_cloud_path_does_not_start_with_half_a_configuration(site: Site, changes: dict[str, str]) -> None:
+    site.fleet()
+    assert Cloud(site).start(**changes).process.wait(PATIENCE) == 1
+
+
+def test_secrets_may_come_from_files(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("a key\n", encoding="utf-8")
+    environment = {"GOVEE_API_KEY_FILE": str(tmp_path / "key"), "GOVEE_MQTT_HOST": "broker"}
+    assert Settings.from_environment(environment).api_key == "a key"
