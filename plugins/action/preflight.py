@@ -24,7 +24,14 @@ PORTS = {"mosquitto": 1883, "influxdb": 8086, "grafana": 3000, "govee2mqtt": 805
 # Kind of machine and the TCP port on which one that is up answers.
 NEIGHBOUR_PORTS = {"esp32": 80, "theengs": 22, "m4300": 22}
 # Published default secrets of earlier installations: anybody can look them up.
-KNOWN_SECRETS = {"influxpass123", "grafanapass123", "my-super-secret-token", "public", "your_password", "admin"}
+KNOWN_SECRETS = {
+    "influxpass123",
+    "grafanapass123",
+    "my-super-secret-token",
+    "public",
+    "your_password",
+    "admin",
+}
 SITE_VARIABLES = {"site_name", "site_timezone", "site_subnet", "temperature_unit", "sensors"}
 MQTT_SERVICES = ["decoder", "telegraf", "govee2mqtt", "health", "crew"]
 
@@ -52,10 +59,14 @@ def host_problems(host: dict[str, Any], name: str, address: str, skew: float) ->
             f"on the host with: sudo date --set @{time.time():.0f}"
         )
     if not host["has_address"]:
-        found.append(f"{name} does not have the address {address}; correct ansible_host or the host's network.")
+        found.append(
+            f"{name} does not have the address {address}; correct ansible_host or the host's network."
+        )
     for service, port in PORTS.items():
         if port in host["ports"] and service not in host["services"]:
-            found.append(f"Port {port} on {name} is taken, {service} needs it; see: sudo ss -ltnp sport = :{port}")
+            found.append(
+                f"Port {port} on {name} is taken, {service} needs it; see: sudo ss -ltnp sport = :{port}"
+            )
     return found
 
 
@@ -63,15 +74,20 @@ def site_problems(site: dict[str, Any], address: str) -> Problems:
     """What is wrong with a site's variables (group_vars/<site>/main.yml)."""
     missing = sorted(SITE_VARIABLES - {key for key in SITE_VARIABLES if site.get(key) is not None})
     if missing:
-        return [f"group_vars of this site lack {', '.join(missing)}; docs/adding-a-site.md lists what a site needs."]
+        names = ", ".join(missing)
+        return [f"group_vars of this site lack {names}; docs/adding-a-site.md lists what a site needs."]
     found = []
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", site["site_name"]):
-        found.append(f"site_name {site['site_name']!r}: use small letters, digits and -, it becomes an MQTT topic.")
+        found.append(
+            f"site_name {site['site_name']!r}: use small letters, digits and -, it becomes an MQTT topic."
+        )
     if site["temperature_unit"] not in {"F", "C"}:
         found.append(f"temperature_unit {site['temperature_unit']!r}: write F or C.")
     try:
         if ipaddress.ip_address(address) not in ipaddress.ip_network(site["site_subnet"]):
-            found.append(f"The host's address {address} is not in site_subnet {site['site_subnet']}; correct one.")
+            found.append(
+                f"The host's address {address} is not in site_subnet {site['site_subnet']}; correct one."
+            )
     except ValueError as error:
         found.append(f"site_subnet: {error}; write it as 10.20.0.0/24.")
     return found + sensor_problems(site["sensors"])
@@ -86,7 +102,9 @@ def sensor_problems(sensors: list[dict[str, Any]]) -> Problems:
         if lacking:
             found.append(f"sensors: {label} lacks {', '.join(lacking)}.")
         elif not re.fullmatch(r"[0-9A-F]{12}", str(sensor["id"])):
-            found.append(f"sensors: {label} has the id {sensor['id']!r}; write its MAC as 12 capital hex digits.")
+            found.append(
+                f"sensors: {label} has the id {sensor['id']!r}; write its MAC as 12 capital hex digits."
+            )
     for key in ("id", "name", "cloud_id"):
         counts = Counter(str(sensor[key]) for sensor in sensors if sensor.get(key))
         twice = [value for value, count in counts.items() if count > 1]
@@ -98,13 +116,17 @@ def secret_problems(variables: dict[str, Any], site: str, gateways: list[str]) -
     """What is wrong with the secrets; never says a secret's value."""
     remedy = f"run: make secrets SITE={site}"
     names = ["vault_influxdb_operator_token", "vault_influxdb_admin_password", "vault_grafana_admin_password"]
-    absent = [name for name in [*names, "vault_mqtt_passwords", "vault_govee_api_key"] if not variables.get(name)]
+    absent = [
+        name for name in [*names, "vault_mqtt_passwords", "vault_govee_api_key"] if not variables.get(name)
+    ]
     if absent:
         return [f"Secrets are missing ({', '.join(absent)}); {remedy}"]
     passwords = variables["vault_mqtt_passwords"]
     lacking = [user for user in [*MQTT_SERVICES, *gateways] if not passwords.get(user)]
     found = [f"No MQTT password for {', '.join(lacking)}; {remedy}"] if lacking else []
-    secrets = {name: str(variables[name]) for name in names} | {f"MQTT {k}": str(v) for k, v in passwords.items()}
+    secrets = {name: str(variables[name]) for name in names} | {
+        f"MQTT {k}": str(v) for k, v in passwords.items()
+    }
     weak = [name for name, value in secrets.items() if value in KNOWN_SECRETS or len(value) < 12]  # noqa: PLR2004
     if weak:
         found.append(f"{', '.join(weak)}: a published or short secret; remove it from the vault and {remedy}")
@@ -118,7 +140,9 @@ def variable_problems(variables: list[str], specs: dict[str, set[str]]) -> Probl
         for name in variables:
             if name.startswith(f"{role}_") and name not in options and not owned_by_longer(name, role, specs):
                 known = ", ".join(sorted(options)) or "none"
-                found.append(f"{name} is no variable of the role {role} (it has: {known}); correct or remove it.")
+                found.append(
+                    f"{name} is no variable of the role {role} (it has: {known}); correct or remove it."
+                )
     return found
 
 
@@ -160,7 +184,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible ships no types
         facts = result["ansible_facts"]["showsite_host"]
         skew = facts["time"] - (asked + time.time()) / 2
         groups = variables["groups"]
-        gateways = [h for h in groups.get(site, []) if h in groups.get("esp32", []) + groups.get("theengs", [])]
+        gateways = [
+            h for h in groups.get(site, []) if h in groups.get("esp32", []) + groups.get("theengs", [])
+        ]
         found = [
             *site_problems(variables, address),
             *secret_problems(variables, site, gateways),
@@ -169,7 +195,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # Ansible ships no types
         ]
         if found:
             lines = "\n".join(f"  - {problem}" for problem in found)
-            return result | {"failed": True, "msg": f"Nothing was changed. Before {site} can be set up:\n{lines}"}
+            return result | {
+                "failed": True,
+                "msg": f"Nothing was changed. Before {site} can be set up:\n{lines}",
+            }
         return result
 
     @staticmethod

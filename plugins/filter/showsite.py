@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def mosquitto_password(password: str, user: str) -> str:
-    """Hash a password as `mosquitto_passwd` does: `$7$`, PBKDF2-SHA512, 101 rounds.
+    """
+    Hash a password as `mosquitto_passwd` does: `$7$`, PBKDF2-SHA512, 101 rounds.
 
     The salt is derived from user and password, so that the same input gives the same line and a second
     run changes nothing; passwords are long and random, which is what a random salt would make up for.

@@ -68,10 +68,10 @@ def own_address(address: str) -> bool:
     return True
 
 
-def tcp_tables() -> str:
-    """The kernel's tables of TCP sockets."""
-    texts = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6") if Path(f"/proc/net/{name}").exists()]
-    return "\n".join([texts[0], *(text.partition("\n")[2] for text in texts[1:])])
+def taken_ports() -> list[int]:
+    """TCP ports that something listens on, by IPv4 or IPv6."""
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    return sorted(set().union(*(listening(table.read_text()) for table in tables if table.exists())))
 
 
 def facts(params: dict[str, Any], address: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def facts(params: dict[str, Any], address: str) -> dict[str, Any]:
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "time": time.time(),
         "has_address": own_address(address),
-        "ports": sorted(listening(tcp_tables())),
+        "ports": taken_ports(),
         "services": sorted(path.parent.name for path in services.glob("*/compose.yml")),
         "has_docker": shutil.which("docker") is not None,
         "can_check_apt": importlib.util.find_spec("apt") is not None,

@@ -142,8 +142,8 @@ def main() -> None:
         changed, tokens = ensure(influx, module.params, dry=module.check_mode)
     except InfluxError as error:
         module.fail_json(
-            msg=f"InfluxDB: {error}. If the operator token is refused (401), the vault's token is not the one "
-            "that this database was set up with: restore that vault.yml, or remove the volume influxdb-data "
+            msg=f"InfluxDB: {error}. If the operator token is refused (401), this database was set up with "
+            "another one than the vault's: restore that vault.yml, or remove the volume influxdb-data "
             "(this deletes all readings) and run again."
         )
     module.exit_json(

@@ -9,6 +9,7 @@ short_description: Place the files of one service, checked before they land
 description:
   - Called by the action plugin of the same name, which renders the files on the controller.
   - Makes the service's image present (from an archive in O(bundle), else by pulling).
+  - Files in C(units/) are systemd units and land in C(/etc/systemd/system).
   - Stages all files beside the old ones, lets C(docker compose config) and the service's own program
     check them there, and only then moves them into place. A file that is no longer rendered is removed.
   - Changed files which the service can reload leave a mark, C(.reload-pending), that stays until the
@@ -44,6 +45,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 MANIFEST = ".files.json"
+UNITS = Path("/etc/systemd/system")
 RELOAD_MARK = ".reload-pending"
 
 
@@ -58,9 +60,8 @@ class File:
     reload: bool
     secret: bool
 
-    def differs(self, root: Path) -> bool:
-        """Whether the file under `root` is another one, or has another mode or owner."""
-        target = root / self.path
+    def differs(self, target: Path) -> bool:
+        """Whether the file at `target` is another one, or has another mode or owner."""
         try:
             status = target.lstat()
         except FileNotFoundError:
@@ -69,9 +70,8 @@ class File:
             return True
         return target.read_bytes() != self.content.encode()
 
-    def place(self, root: Path) -> None:
-        """Write the file under `root`, atomically and never readable by more than its mode says."""
-        target = root / self.path
+    def place(self, target: Path) -> None:
+        """Write the file to `target`, atomically and never readable by more than its mode says."""
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         with os.fdopen(descriptor, "wb") as handle:
@@ -81,9 +81,8 @@ class File:
             os.fsync(handle.fileno())
         Path(name).replace(target)
 
-    def diff(self, root: Path) -> dict[str, str]:
+    def diff(self, target: Path) -> dict[str, str]:
         """What would change, for --diff; of a secret file only its name."""
-        target = root / self.path
         if self.secret:
             return {"prepared": f"{target}: differs (a secret, not shown)\n"}
         old = target.read_text(errors="replace") if target.exists() else ""
@@ -115,6 +114,15 @@ class Host:
         self.image: str = module.params["image"]
         self.has_docker = shutil.which("docker") is not None
 
+    def target(self, path: str) -> Path:
+        """Where a file of the service lives on this host."""
+        return UNITS / Path(path).name if path.startswith("units/") else self.root / path
+
+    @property
+    def deployed(self) -> bool:
+        """Whether an earlier run placed the service."""
+        return (self.root / MANIFEST).exists()
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command and keep its output."""
         return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -145,12 +153,17 @@ class Host:
         fragment = staged / "compose.yml"
         if fragment.exists():
             self.check_fragment(fragment)
+        units = sorted(staged.glob("units/*"))
+        if units:
+            self.check_units(units)
         check = self.module.params["check"]
         if not check:
             return
         mounts = [f"--volume={mount.format(staged=staged)}" for mount in check["volumes"]]
         docker = ["docker", "run", "--rm", "--pull=never", "--network=none", f"--user={check['user']}"]
-        verdict = self.run(*docker, *mounts, "--entrypoint", check["command"][0], self.image, *check["command"][1:])
+        verdict = self.run(
+            *docker, *mounts, "--entrypoint", check["command"][0], self.image, *check["command"][1:]
+        )
         if verdict.returncode:
             said = (verdict.stdout + verdict.stderr).strip()
             self.fail(f"{self.root.name} refuses its new files, nothing was changed. It says: {said[-2000:]}")
@@ -159,7 +172,15 @@ class Host:
         """Let Compose judge a staged fragment."""
         verdict = self.run("docker", "compose", "--file", str(fragment), "config", "--quiet")
         if verdict.returncode:
-            self.fail(f"docker compose refuses the new compose.yml of {self.root.name}: {verdict.stderr.strip()}")
+            self.fail(
+                f"docker compose refuses the new compose.yml of {self.root.name}: {verdict.stderr.strip()}"
+            )
+
+    def check_units(self, units: list[Path]) -> None:
+        """Let systemd judge staged units."""
+        verdict = self.run("systemd-analyze", "verify", "--man=no", *map(str, units))
+        if verdict.returncode:
+            self.fail(f"systemd refuses the new units of {self.root.name}: {verdict.stderr.strip()}")
 
     def fail(self, message: str) -> None:
         """End the task with a sentence for the crew."""
@@ -173,7 +194,7 @@ def try_out(host: Host, files: list[File]) -> None:
     staged.chmod(0o755)
     try:
         for file in files:
-            file.place(staged)
+            file.place(staged / file.path)
         host.check(staged)
     finally:
         shutil.rmtree(staged)
@@ -182,20 +203,20 @@ def try_out(host: Host, files: list[File]) -> None:
 def apply(host: Host, files: list[File], changed: list[File], gone: list[str]) -> None:
     """Try out, then put into place what differs. The mark comes first: see `RELOAD_MARK`."""
     try_out(host, files)
-    host.root.mkdir(mode=0o755, exist_ok=True)
-    if any(file.reload for file in changed):
+    if host.deployed and any(file.reload for file in changed):
         (host.root / RELOAD_MARK).touch(mode=0o600)
     for file in changed:
-        file.place(host.root)
+        file.place(host.target(file.path))
     for path in gone:
-        (host.root / path).unlink(missing_ok=True)
+        host.target(path).unlink(missing_ok=True)
+    host.root.mkdir(mode=0o755, exist_ok=True)
     (host.root / MANIFEST).write_text(json.dumps(sorted(file.path for file in files)))
 
 
 def outcome(host: Host, changed: list[File], gone: list[str], *, fetch: bool) -> dict[str, Any]:
     """What Ansible reports."""
-    diff = [file.diff(host.root) for file in changed]
-    diff += [{"prepared": f"{host.root / path}: removed\n"} for path in gone]
+    diff = [file.diff(host.target(file.path)) for file in changed]
+    diff += [{"prepared": f"{host.target(path)}: removed\n"} for path in gone]
     if fetch:
         diff.append({"prepared": f"image {host.image}: fetched\n"})
     return {"changed": bool(changed or gone or fetch), "diff": diff}
@@ -220,9 +241,10 @@ def main() -> None:
     )
     host = Host(module)
     files = [File(**file) for file in json.loads(module.params["payload"])]
-    changed = [file for file in files if file.differs(host.root)]
+    changed = [file for file in files if file.differs(host.target(file.path))]
     gone = stale(host.root, files)
     fetch = bool(host.image) and not host.image_present()
+    would_reload = module.check_mode and host.deployed and any(file.reload for file in changed)
     result = outcome(host, changed, gone, fetch=fetch)
     if not module.check_mode:
         if fetch:
@@ -232,8 +254,9 @@ def main() -> None:
     elif host.has_docker and not fetch and os.geteuid() == 0 and (changed or gone):
         try_out(host, files)
     module.exit_json(
-        reload_pending=(host.root / RELOAD_MARK).exists() or any(file.reload for file in changed),
-        deployed=(host.root / "compose.yml").exists(),
+        reload_pending=(host.root / RELOAD_MARK).exists() or would_reload,
+        deployed=host.deployed,
+        units_changed=any(path.startswith("units/") for path in [*gone, *(file.path for file in changed)]),
         **result,
     )
 

@@ -12,7 +12,7 @@ import yaml
 
 from lab import machine
 from lab.console import Problem, run, step
-from lab.images import BOX_IMAGE, SIMULATORS_IMAGE
+from lab.images import tag_of
 from lab.site import REPOSITORY, Host, Site
 
 LABEL = "dpx.site"
@@ -75,6 +75,10 @@ def make_access(site: Site) -> None:
         "ansible_ssh_private_key_file": str(key),
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=accept-new",
     }
+    shell = site.state / "ssh"
+    options = connection["ansible_ssh_common_args"]
+    shell.write_text(f'#!/bin/sh\nexec ssh -i {key} {options} ops@{site.ops.address} "$@"\n')
+    shell.chmod(0o700)
     (site.state / "connection.yml").write_text(yaml.safe_dump(connection))
     # A key of the simulated cloud is its address. Other secrets are random, as for a real site.
     cloud = f"http://{site.fleet_address}:{CONTROL_PORT}/cloud"
@@ -98,22 +102,38 @@ def start_ops(site: Site, bundle: Path) -> None:
     """A bare Debian host with the archives of an offline site, and the rehearsal's key for its user."""
     name = site.ops.name
     mounts = ["--volume", f"{bundle}:{BUNDLE_IN_BOX}:ro"]
-    start(site, name, site.ops.address, [*machine.box_flags(), *mounts], BOX_IMAGE)
+    start(site, name, site.ops.address, [*machine.box_flags(), *mounts], tag_of("box"))
     wait_for_systemd(name)
     public = (site.state / "id_ed25519.pub").read_text()
-    docker("exec", "-i", name, "tee", "/home/ops/.ssh/authorized_keys", stdin=public)
+    write(name, "/home/ops/.ssh/authorized_keys", public)
     # Docker's resolver listens on a loopback address, which containers inside the box cannot use.
-    servers = [line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")]
+    servers = [
+        line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")
+    ]
     usable = [line for line in servers if not line.split()[1].startswith("127.")]
     if usable:
-        docker("exec", "-i", name, "tee", "/etc/resolv.conf", stdin="\n".join([*usable, ""]))
+        write(name, "/etc/resolv.conf", "\n".join([*usable, ""]))
     (site.state / "known_hosts").unlink(missing_ok=True)
 
 
 def start(site: Site, name: str, address: str, flags: Sequence[str], image: str, *command: str) -> None:
     """One container of the site."""
-    place = ["--network", site.network, "--ip", address, "--hostname", name, "--label", f"{LABEL}={site.name}"]
+    place = [
+        "--network",
+        site.network,
+        "--ip",
+        address,
+        "--hostname",
+        name,
+        "--label",
+        f"{LABEL}={site.name}",
+    ]
     docker("run", "--detach", "--name", name, *place, *flags, image, *command)
+
+
+def write(name: str, path: str, text: str) -> None:
+    """Write a file inside a container, in place: owner and mode stay."""
+    docker("exec", name, "sh", "-c", 'printf %s "$1" >"$2"', "sh", text, path)
 
 
 def wait_for_systemd(name: str) -> None:
@@ -127,7 +147,9 @@ def wait_for_systemd(name: str) -> None:
         if said == "running":
             return
         time.sleep(0.5)
-    raise Problem(f"The box {name} is {said!r} after {STARTED_WITHIN_S} s: docker exec {name} systemctl --failed")
+    raise Problem(
+        f"The box {name} is {said!r} after {STARTED_WITHIN_S} s: docker exec {name} systemctl --failed"
+    )
 
 
 def simulators(site: Site) -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -159,4 +181,4 @@ def start_simulator(site: Site, name: str, address: str, program: str, config: d
     path.chmod(0o600)
     flags = ["--restart=unless-stopped", "--user", str(os.getuid()), "--volume", f"{folder}:/config:ro"]
     command = ["python", "-m", f"lab.simulators.{program}", "--config", "/config/config.json"]
-    start(site, name, address, flags, SIMULATORS_IMAGE, *command)
+    start(site, name, address, flags, tag_of("simulators"), *command)

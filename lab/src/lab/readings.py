@@ -33,7 +33,7 @@ def token(site: Site) -> str:
 
 def query(site: Site, flux: str, with_token: str) -> list[dict[str, str]]:
     """Rows of a Flux query; a Problem where InfluxDB does not answer."""
-    request = urllib.request.Request(  # noqa: S310  the URL is http by construction
+    request = urllib.request.Request(
         f"http://{site.ops.address}:8086/api/v2/query?org=showsite",
         data=flux.encode(),
         headers={
@@ -80,11 +80,16 @@ def table(rows: list[dict[str, str]], unit: str, now: datetime) -> str:
         value, of = shown(float(row["_value"]), row["sensor_type"], unit)
         age = (now - datetime.fromisoformat(row["_time"])).total_seconds()
         gateway = row["source_node"]
-        lines.append((row["device_name"], row["room"], row["sensor_type"], value, of, f"{age:.1f} s", gateway))
+        lines.append(
+            (row["device_name"], row["room"], row["sensor_type"], value, of, f"{age:.1f} s", gateway)
+        )
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     right = {3, 5}
     return "\n".join(
-        "  ".join(c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            c.rjust(w) if i in right else c.ljust(w)
+            for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
 

@@ -28,8 +28,8 @@ def playbook(site: Site, *extra: str) -> None:
         command += ["--extra-vars", f"@{site.state / name}"]
     if subprocess.run(command, cwd=REPOSITORY, check=False).returncode:
         raise Problem(
-            f"site.yml failed on {site.name}; the lines above say where. The boxes still stand: put it right and "
-            f"run `make rehearse SITE={site.name}` again, or `make rehearse-down SITE={site.name}`."
+            f"site.yml failed on {site.name}; the lines above say where. The boxes still stand: put it right "
+            f"and run `make rehearse SITE={site.name}` again, or `make rehearse-down SITE={site.name}`."
         )
 
 
@@ -69,7 +69,7 @@ def summary(site: Site, reports: list[images.ImageReport]) -> None:
         say(f"  {host.name:24} {host.address:15} {what}")
     say(f"  {site.name + '-fleet':24} {site.fleet_address:15} simulated sensors and Govee cloud")
     folder = site.state.relative_to(REPOSITORY)
-    say(f"\nInto the site host: ssh -i {folder}/id_ed25519 -o UserKnownHostsFile={folder}/known_hosts ops@{site.ops.address}")
+    say(f"\nInto the site host: {folder}/ssh")
     say(f"Secrets of this rehearsal: .venv/bin/ansible-vault view {folder}/vault.yml")
     stand_ins = [report for report in reports if report.how == "stand-in"]
     if stand_ins:
@@ -86,4 +86,13 @@ def status(site: Site) -> None:
     if not names:
         say(f"{site.name} is not up.")
         sys.exit(1)
-    say(boxes.docker("ps", "--all", "--filter", f"label={boxes.LABEL}={site.name}", "--format", "table {{.Names}}\t{{.Status}}").rstrip())
+    say(
+        boxes.docker(
+            "ps",
+            "--all",
+            "--filter",
+            f"label={boxes.LABEL}={site.name}",
+            "--format",
+            "table {{.Names}}\t{{.Status}}",
+        ).rstrip()
+    )

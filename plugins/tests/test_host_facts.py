@@ -1,0 +1,34 @@
+import socket
+
+from filter.showsite import mosquitto_password
+from modules import host_facts
+
+TABLE = """  sl  local_address rem_address   st tx_queue rx_queue
+   0: 0100007F:0019 00000000:0000 0A 00000000:00000000
+   1: 00000000:075B 00000000:0000 0A 00000000:00000000
+   2: 0100007F:D431 0100007F:0019 01 00000000:00000000
+"""
+
+
+def test_only_listening_ports_count() -> None:
+    assert host_facts.listening(TABLE) == {25, 1883}
+
+
+def test_neighbours_that_do_not_answer_are_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = host_facts.silent({"up": ["127.0.0.1", port], "down": ["127.0.0.1", 9]})
+    assert found == ["down"]
+    assert host_facts.silent({}) == []
+
+
+def test_own_addresses_are_known_from_foreign_ones() -> None:
+    assert host_facts.own_address("127.0.0.1")
+    assert not host_facts.own_address("192.0.2.77")
+
+
+def test_a_password_line_is_stable_and_differs_by_user_and_password() -> None:
+    line = mosquitto_password("secret", "decoder")
+    assert line == mosquitto_password("secret", "decoder")
+    assert line.startswith("$7$101$")
+    assert len({line, mosquitto_password("secret", "other"), mosquitto_password("else", "decoder")}) == 3
