@@ -365,9 +365,10 @@ def toolchain(*, cargo: bool) -> dict[str, str]:
     for program, (package, oldest, question) in needs.items():
         said = run([program, question], env=environment)
         if version_number(said) < oldest:
+            needed = ".".join(map(str, oldest))
             raise Problem(
-                f"{program} {'.'.join(map(str, oldest))} or newer is needed to build the images, and this machine has "
-                f"{said.strip()}: install a newer {package}, or rehearse where an image registry answers."
+                f"To build the images {program} has to be {needed} or newer, and here it is {said.strip()}: "
+                f"install a newer {package}, or rehearse where an image registry answers."
             )
     return environment
 

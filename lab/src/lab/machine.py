@@ -81,7 +81,7 @@ def has(thing: str) -> bool:
 
 
 def install(things: Mapping[str, Sequence[str]]) -> None:
-    """Install by apt what is missing of `things`: program or file -> packages that may bring it, best first."""
+    """Install by apt what is missing of `things`: program or file -> packages that bring it, best first."""
     with _one_apt:
         missing = {thing: packages for thing, packages in things.items() if not has(thing)}
         if not missing:
