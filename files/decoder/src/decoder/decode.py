@@ -71,22 +71,22 @@ def finish(found: Found) -> Result:
 
 @lru_cache(maxsize=CACHED)
 def decode(
-    manufacturer: str | None, service: str | None, uuid: str | None, name: str, model: str | None
+    manufacturer: str | None, service: str | None, uuid: str | None, name: str | None, model: str | None
 ) -> Result:
     """
     Turn one advert's raw fields into what goes out.
 
-    Hex fields as the gateways write them; `name` empty if not heard; `model` what the map says of this
-    device, None if it is not in the map: then only an advert that names its own model counts. Never raises.
+    Hex fields as the gateways write them; `name` empty or None if not heard; `model` what the map says of
+    this device, None if it is not in the map: then only an advert that names its own model counts. Never raises.
     """
     try:
-        raw = raw_from_fields(manufacturer, service, uuid, name)
+        raw = raw_from_fields(manufacturer, service, uuid, name or "")
         for library in LIBRARIES:
             found = library(raw, model)
             if found is not None:
                 return finish(found)
     except RejectedError as reason:
-        return Result("unknown" if model is None and not _ours(name) else str(reason))
+        return Result("unknown" if model is None and not _ours(name or "") else str(reason))
     except Exception:  # noqa: BLE001  a library met bytes it cannot take: counted like any other bad advert
         return Result("library")
     return Result("unknown" if model is None else "layout")

@@ -62,8 +62,8 @@ class Lane:
 
     def close(self) -> None:
         """Write what is left, within a second, and close."""
-        self._sock.settimeout(LAST_WORDS_S)
         try:
+            self._sock.settimeout(LAST_WORDS_S)
             self._sock.sendall(self._out)
         except OSError:
             pass  # the broker has gone; that is why we close

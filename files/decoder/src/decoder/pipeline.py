@@ -189,12 +189,14 @@ def _result(message: dict[str, Any], model: str | None) -> Result:
     manufacturer, service = get("manufacturerdata"), get("servicedata")
     if manufacturer is None and service is None:
         return _from_gateway(message, model)
-    uuid, name = get("servicedatauuid"), get("name") or ""
+    uuid, name = get("servicedatauuid"), get("name", "")
     for field in (manufacturer, service, uuid, name):
         if field is not None and type(field) is not str:
             raise RejectedError("wrong_type")
     # Cut, so that no long text is kept as a key of the cache; the hex fields are checked for length there.
-    return decode(_short(manufacturer), _short(service), uuid and uuid[:MOST_NAME], name[:MOST_NAME], model)
+    return decode(
+        _short(manufacturer), _short(service), uuid and uuid[:MOST_NAME], name and name[:MOST_NAME], model
+    )
 
 
 def _short(field: str | None) -> str | None:
