@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+
 from modules import influxdb_tokens as module
 
 OPERATOR = "operator-token"
@@ -73,7 +74,13 @@ def influx() -> Iterator[module.Influx]:
 
 def params(tmp_path: Path) -> dict[str, Any]:
     wanted = {"telegraf": "write", "grafana": "read"}
-    return {"organization": "o", "bucket": "b", "retention_days": 90, "directory": tmp_path / "t", "tokens": wanted}
+    return {
+        "organization": "o",
+        "bucket": "b",
+        "retention_days": 90,
+        "directory": tmp_path / "t",
+        "tokens": wanted,
+    }
 
 
 def test_first_run_makes_all_second_changes_nothing(influx: module.Influx, tmp_path: Path) -> None:

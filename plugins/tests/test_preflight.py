@@ -2,6 +2,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from action import preflight
 
 GOOD_HOST: dict[str, Any] = {
@@ -93,7 +94,10 @@ def test_each_fault_of_a_site_is_named(changes: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize(
     ("second", "words"),
     [
-        ({"id": "A4C138F90A11", "name": "b", "room": "r", "model": "H5075"}, "id A4C138F90A11 is there twice"),
+        (
+            {"id": "A4C138F90A11", "name": "b", "room": "r", "model": "H5075"},
+            "id A4C138F90A11 is there twice",
+        ),
         ({"id": "A4C138F90A12", "name": "rack", "room": "r", "model": "H5075"}, "name rack is there twice"),
         ({"id": "a4:c1:38:f9:0a:12", "name": "b", "room": "r", "model": "H5075"}, "12 capital hex digits"),
         ({"id": "A4C138F90A12", "name": "b", "model": "H5075"}, "lacks room"),

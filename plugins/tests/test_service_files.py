@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from action import service_files as action
 from modules import service_files as module
 
@@ -12,7 +13,9 @@ ME = os.getuid()
 
 
 def file(path: str, content: str = "text\n", **more: Any) -> module.File:
-    return module.File(path, content, more.get("mode", 0o644), ME, more.get("reload", False), more.get("secret", False))
+    return module.File(
+        path, content, more.get("mode", 0o644), ME, more.get("reload", False), more.get("secret", False)
+    )
 
 
 class Host(module.Host):

@@ -1,0 +1,107 @@
+"""The site host after one run: services, ports, secrets, and a second look that changes nothing."""
+
+from typing import Any
+
+import pytest
+from conftest import playbook
+
+from lab.site import Site
+
+SERVICES = ["mosquitto", "influxdb", "decoder", "telegraf", "grafana", "govee2mqtt"]
+# Service, port, and whether the site's network reaches it; everything else is closed.
+PORTS = {1883: True, 8086: True, 3000: True, 8056: False}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_runs_healthy_limited_and_comes_back(host: Any, name: str) -> None:
+    template = "{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} " + (
+        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}} {{.HostConfig.LogConfig.Config}} {{.RestartCount}}"
+    )
+    shown = host.check_output("docker inspect --format %s %s", template, name)
+    status, health, restart, memory = shown.split()[:4]
+    assert (status, restart) == ("running", "unless-stopped")
+    # govee2mqtt's image has no shell for a health check.
+    assert health == ("none" if name == "govee2mqtt" else "healthy")
+    assert int(memory) > 0
+    assert "max-size:10m" in shown
+    assert shown.endswith(" 0"), (
+        f"{name} has restarted: {host.check_output('docker logs --tail 20 %s', name)}"
+    )
+
+
+def test_ports_are_open_on_the_sites_address_alone(host: Any, site: Site) -> None:
+    rows = host.check_output("ss -Hltn").splitlines()
+    listening = {row.split()[3] for row in rows}
+    for port, on_site in PORTS.items():
+        wanted = f"{site.ops.address if on_site else '127.0.0.1'}:{port}"
+        assert {entry for entry in listening if entry.endswith(f":{port}")} == {wanted}
+
+
+def test_no_secret_is_readable_by_other_users(host: Any, vault: dict[str, Any]) -> None:
+    secrets = [*vault["vault_mqtt_passwords"].values(), *(v for v in vault.values() if isinstance(v, str))]
+    found = host.check_output(
+        "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1M"
+    ).split()
+    assert len(found) > 50, "the walk saw the site's files"
+    pattern = "\n".join(secrets)
+    leaks = host.run(
+        "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1M -print0 | xargs -0 grep -lF %s",
+        pattern,
+    )
+    assert leaks.stdout == ""
+
+
+def test_no_secret_is_on_a_command_line_or_in_the_journal(host: Any, vault: dict[str, Any]) -> None:
+    secrets = [*vault["vault_mqtt_passwords"].values(), vault["vault_influxdb_operator_token"]]
+    commands = host.check_output("ps axww -o args")
+    journal = host.check_output("journalctl --no-pager --boot")
+    assert "ansible" in journal, "the journal holds Ansible's own lines"
+    for secret in secrets:
+        assert secret not in commands
+        assert secret not in journal
+
+
+def test_logs_hold_no_errors(host: Any) -> None:
+    for name in SERVICES:
+        log = host.run("docker logs %s 2>&1", name).stdout
+        bad = [line for line in log.splitlines() if " E! " in line or "level=error" in line.lower()]
+        assert bad == [], f"{name}: {bad[:5]}"
+
+
+def test_a_look_at_a_finished_site_finds_nothing_to_do(site: Site) -> None:
+    output, figures = playbook(site, "--check", "--diff")
+    assert (figures["changed"], figures["failed"], figures["unreachable"]) == (0, 0, 0), output[-3000:]
+
+
+def test_a_misspelt_site_ends_with_an_error_and_touches_nothing(site: Site) -> None:
+    wrong = Site("stagecoch", site.subnet, site.temperature_unit, [], site.hosts)
+    output, figures = playbook(wrong)
+    assert figures == {}
+    assert (
+        "Specified inventory, host pattern and/or --limit leaves us with no hosts to target" in output
+        or "no hosts" in output
+    )
+
+
+def test_a_wrong_setting_is_named_before_anything_changes(site: Site) -> None:
+    output, figures = playbook(site, "--extra-vars", '{"influxdb_retention": 5}')
+    assert figures["failed"] == 1
+    assert figures["changed"] == 0
+    assert "influxdb_retention is no variable of the role influxdb" in output
+
+
+def test_a_file_that_its_program_refuses_never_lands(site: Site, host: Any) -> None:
+    before = host.check_output("sha256sum /opt/showsite/telegraf/config/telegraf.conf")
+    output, figures = playbook(site, "--tags", "telegraf", "--extra-vars", '{"__telegraf_flush": "soon"}')
+    assert figures["failed"] == 1
+    assert "telegraf refuses its new files, nothing was changed" in output
+    assert host.check_output("sha256sum /opt/showsite/telegraf/config/telegraf.conf") == before
+    assert host.check_output("docker inspect --format '{{.State.Health.Status}}' telegraf") == "healthy"
+
+
+def test_the_timer_for_the_map_is_armed(host: Any) -> None:
+    assert host.service("device-map.timer").is_running
+    assert host.service("device-map.timer").is_enabled
+    assert host.run("systemctl start device-map.service").rc == 0, host.check_output(
+        "journalctl -u device-map"
+    )
