@@ -80,7 +80,7 @@ class Files:
     def board(self, file: str, **changes: object) -> None:
         (self.boards / f"{file}.json").write_text(json.dumps({**DASHBOARD, **changes}), encoding="utf-8")
 
-    def load(self) -> Any:  # noqa: ANN401  read by attribute
+    def load(self) -> Any:
         return load(self.root, {"INFLUX_HOST": "influxdb"})
 
 

@@ -67,7 +67,7 @@ class Control:
     def __init__(self, port: int) -> None:
         self.port = port
 
-    def get(self, path: str) -> Any:  # noqa: ANN401  JSON
+    def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return json.load(answer)
 
@@ -200,7 +200,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     some.broker.stop()
 
 
-CONTINUOUS = {"pubadvdata": True, "adaptivescan": False, "interval": 1, "intervalacts": 1, "scanduration": 50}
+CONTINUOUS = {"pubadvdata": True, "interval": 1, "intervalacts": 1, "scanduration": 50}
 
 
 def reads_as(truth: Mapping[str, Any]) -> Wish:
@@ -336,11 +336,10 @@ class Cloud:
 
     def start(self, **changes: str) -> Program:
         environment = {
-            "GOVEE_API_KEY": "any text",
+            "GOVEE_API_KEY": f"http://127.0.0.1:{self.site.controls['fleet'].port}",
             "GOVEE_MQTT_HOST": "127.0.0.1",
             "GOVEE_MQTT_PORT": str(self.site.broker.port),
             "GOVEE_CACHE_DIR": str(self.site.folder),
-            "LAB_CLOUD_URL": f"http://127.0.0.1:{self.site.controls['fleet'].port}",
             "LAB_CLOUD_POLL": "0.5",
         }
         command = (sys.executable, "-m", "lab.simulators.govee2mqtt", "--http-port", str(self.http.port))

@@ -311,6 +311,11 @@ def test_side_effects_of_the_scan_settings() -> None:
     assert configure(some, hasspresence=False)["adaptivescan"] is True
 
 
+def test_built_in_settings_have_the_same_side_effects() -> None:
+    state = configure(board({"adaptivescan": False}))
+    assert (state["interval"], state["intervalacts"], state["scanduration"]) == (100, 100, 1000)
+
+
 def test_interval_zero_is_one_scan_and_no_change() -> None:
     some = board()
     before = some.scanner.scans

@@ -5,13 +5,13 @@ It mimics what that program shows to others when it is given an API key alone: e
 HTTP API and MQTT topics; its cloud is the fleet's. It knows thermometers only.
 
 Environment, each of the first six also as `<NAME>_FILE` (read only if NAME is unset, end of text trimmed):
-  GOVEE_API_KEY             must be there, any text
+  GOVEE_API_KEY             a key of the lab's cloud is its address: the fleet's control port, e.g.
+                            http://192.0.2.1:8099
   GOVEE_MQTT_HOST           must be there
   GOVEE_MQTT_PORT           1883
   GOVEE_MQTT_USER, GOVEE_MQTT_PASSWORD   both or neither
   GOVEE_TEMPERATURE_SCALE   C or F (C)
   GOVEE_CACHE_DIR, XDG_CACHE_HOME        where the device list is kept for 7 days (/data)
-  LAB_CLOUD_URL             the fleet's control port, e.g. http://192.0.2.1:8099
   LAB_CLOUD_POLL            seconds between two polls (5; the real program takes 900)
 Option: --http-port (8056).
 
@@ -53,11 +53,10 @@ log = logging.getLogger("govee2mqtt")
 class Settings:
     """The environment, checked."""
 
-    api_key: str
+    cloud: str
     broker: BrokerAddress
     fahrenheit: bool
     cache: Path
-    cloud: str
     poll: float
 
     @classmethod
@@ -66,6 +65,8 @@ class Settings:
         key = _value(environ, "GOVEE_API_KEY")
         if not key:
             raise ConfigError("GOVEE_API_KEY is not set: nothing to ask the cloud with")
+        if not key.startswith("http://"):
+            raise ConfigError("GOVEE_API_KEY is no key of the lab's cloud (its address, http://...)")
         user, password = _value(environ, "GOVEE_MQTT_USER"), _value(environ, "GOVEE_MQTT_PASSWORD")
         if bool(user) != bool(password):
             raise ConfigError("GOVEE_MQTT_USER and GOVEE_MQTT_PASSWORD: set both or neither")
@@ -82,8 +83,7 @@ class Settings:
             raise ConfigError(f"GOVEE_MQTT_PORT or LAB_CLOUD_POLL: {error}") from error
         folder = environ.get("GOVEE_CACHE_DIR") or environ.get("XDG_CACHE_HOME") or "/data"
         cache = Path(folder) / "govee2mqtt-stand-in-cache.json"
-        cloud = environ.get("LAB_CLOUD_URL", "").rstrip("/")
-        return cls(key, BrokerAddress(host, port, user, password), scale == "F", cache, cloud, poll)
+        return cls(key.rstrip("/"), BrokerAddress(host, port, user, password), scale == "F", cache, poll)
 
 
 def _value(environ: Mapping[str, str], name: str) -> str:

@@ -40,9 +40,14 @@ class BtSettings:
     """`values` are in force, `saved` is what flash holds (None: nothing); the two lists live in RAM only."""
 
     def __init__(self, built_in: Mapping[str, object], saved: Mapping[str, object] | None) -> None:
-        """Start as after power-on: the build's own settings, then what was saved."""
-        self._built_in = {**DEFAULTS, **_usable(built_in)}
-        self.values: dict[str, object] = dict(self._built_in)
+        """
+        Start as after power-on: the build's own settings, then what was saved.
+
+        `built_in` is taken with all side effects, as if a message had set it before it became the default.
+        """
+        self.values: dict[str, object] = dict(DEFAULTS)
+        self._apply_keys(built_in)
+        self._built_in = dict(self.values)
         self.saved = None if saved is None else dict(saved)
         self._load()
         self._white: set[str] = set()

@@ -4,7 +4,8 @@ An ESP32 with OpenMQTTGateway: hears the simulated radio, publishes as the firmw
 Keys of the configuration:
   site, gateway  the two topic levels; the gateway's name is also its MQTT client id
   broker         {host, port (1883), user (""), password ("")}
-  bt             BLE settings that this build starts with, e.g. {"pubadvdata": true} ({})
+  bt             BLE settings that this build starts with, with side effects: {"adaptivescan": false}
+                 also makes scans of 1 s, 0.1 s apart ({})
   flash          file that keeps saved settings over a restart of the program ("": none)
   web_port       the board's web page: answers 401 to everything (0: off)
   listen         address of all ports (0.0.0.0)
