@@ -61,18 +61,22 @@ def prepare() -> None:
     box_flags()
 
 
-@cache
 def root(*command: str) -> list[str]:
     """Return the command as it runs with root's rights on this machine: as it is, or by sudo."""
+    return [*_root_prefix(), *command]
+
+
+@cache
+def _root_prefix() -> tuple[str, ...]:
     if os.geteuid() == 0:
-        return list(command)
+        return ()
     if not shutil.which("sudo"):
         raise Problem("Root rights are needed and sudo is not installed: run this as root.")
     # -v asks for the password once, where a person can answer.
     check = ["sudo", "-v"] if sys.stdin.isatty() else ["sudo", "-n", "true"]
     if subprocess.run(check, check=False, capture_output=not sys.stdin.isatty()).returncode:
         raise Problem("Root rights are needed and sudo refuses: run this as root or allow this user sudo.")
-    return ["sudo", *command]
+    return ("sudo",)
 
 
 def has(thing: str) -> bool:
