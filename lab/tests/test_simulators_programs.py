@@ -401,6 +401,7 @@ def test_a_cloud_that_is_lost_means_silence_and_a_cache_carries_over_a_restart(s
     "changes",
     [
         {"GOVEE_API_KEY": ""},
+        {"GOVEE_API_KEY": "no address"},
         {"GOVEE_MQTT_USER": "govee2mqtt"},
         {"GOVEE_TEMPERATURE_SCALE": "K"},
     ],
@@ -411,6 +412,6 @@ def test_the_cloud_path_does_not_start_with_half_a_configuration(site: Site, cha
 
 
 def test_secrets_may_come_from_files(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("a key\n", encoding="utf-8")
+    (tmp_path / "key").write_text("http://192.0.2.1:8099\n", encoding="utf-8")
     environment = {"GOVEE_API_KEY_FILE": str(tmp_path / "key"), "GOVEE_MQTT_HOST": "broker"}
-    assert Settings.from_environment(environment).api_key == "a key"
+    assert Settings.from_environment(environment).cloud == "http://192.0.2.1:8099"
