@@ -1,6 +1,7 @@
 """What the machine says of itself (routes, mounts, engine) and what is concluded from it."""
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,49 @@ def test_an_engine_that_was_not_started_here_is_left_alone(
     (tmp_path / "dockerd.pid").write_text("1")
     assert machine.stop_engine() is False
     assert not (tmp_path / "dockerd.pid").exists()
+
+
+@pytest.fixture
+def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Prepare a machine on which all is well and nothing is installed, and note what would be changed."""
+    done: list[str] = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(machine, "root", lambda *words: list(words))
+    monkeypatch.setattr(machine, "engine", lambda: None)
+    monkeypatch.setattr(machine, "check_disk", lambda _: None)
+    monkeypatch.setattr(machine, "box_flags", list)
+    monkeypatch.setattr(machine, "install", done.extend)
+    monkeypatch.setattr(machine, "start_engine", lambda: done.append("start"))
+    return done
+
+
+def test_a_machine_without_an_engine_gets_one(changes: list[str]) -> None:
+    machine.prepare()
+    assert changes == ["ip", "dockerd", "docker", "iptables", "start"]
+
+
+def test_an_engine_that_answers_is_used(changes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "engine", lambda: {"DockerRootDir": "/"})
+    machine.prepare()
+    assert changes == ["ip"]
+
+
+def refuse(*_: object) -> None:
+    raise Problem("not here")
+
+
+@pytest.mark.parametrize("check", ["root", "engine", "check_disk", "box_flags"])
+def test_nothing_is_changed_where_any_check_fails(
+    changes: list[str], monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    monkeypatch.setattr(machine, check, refuse)
+    with pytest.raises(Problem, match="not here"):
+        machine.prepare()
+    assert changes == []
+
+
+def test_another_system_is_refused(changes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(Problem, match="Linux"):
+        machine.prepare()
+    assert changes == []

@@ -55,10 +55,10 @@ def prepare() -> None:
     if info and (reason := unfit(info)):
         raise Problem(reason)
     check_disk(Path(info["DockerRootDir"] if info else "/var/lib/docker"))
+    box_flags()  # raises where no box can run
+    install({"ip": ["iproute2"], **({} if info else _ENGINE_PROGRAMS)})
     if info is None:
-        install(_ENGINE_PROGRAMS)
         start_engine()
-    box_flags()
 
 
 def root(*command: str) -> list[str]:
