@@ -188,7 +188,7 @@ def test_packet_ids_in_use_are_not_given_twice(wire: Wire) -> None:
     outbox.put(b"t", b"stays")
     for _ in range(70_000):
         outbox.put(b"t", b"x")
-        outbox.acknowledge(outbox._id)  # noqa: SLF001  the last id given
+        outbox.acknowledge(outbox._id)
     assert (len(outbox), outbox.acknowledged) == (1, 70_000)
     outbox.acknowledge(1)
     assert len(outbox) == 0

@@ -289,7 +289,7 @@ def test_paths_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             {"id": mac, "manufacturerdata": "0100010103465464", "name": f"GVH5100_{n:04x}"},
             f"gw{n % 10}",
         )
-    assert len(pipeline._paths) == 50  # noqa: SLF001  the bound is what is tested
+    assert len(pipeline._paths) == 50
     assert len(pipeline.gateways) == 5
     assert pipeline.counts == {"rejected_gateways": 250}
 
@@ -299,6 +299,9 @@ def test_no_two_readings_of_a_device_and_gateway_share_a_millisecond(clocks: Clo
     times = [send(pipeline, H5075)["time"] for _ in range(1500)]
     assert len(set(times)) == 1500
     assert times == sorted(times)
+    assert (
+        send(pipeline, H5075, level="a4c138000001")["time"] not in times
+    )  # the same device in small letters
     assert send(pipeline, H5075, "other")["time"] == times[0]  # another gateway is another series
     clocks.advance(10)
     assert send(pipeline, H5075)["time"].startswith(times[0][:15])

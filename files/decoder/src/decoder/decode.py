@@ -41,32 +41,44 @@ def finish(found: Found) -> Result:
 
     A battery over 100 % is an error bit, so then nothing of the message is believed.
     """
-    kept: list[list[tuple[str, float]]] = [[], []]
     dropped: list[str] = []
-    for into, part in zip(kept, (found.values, found.events), strict=True):
-        for name, value in part.items():
-            refused = gates.refusal(name, value, found.model)
-            if refused == "battery":
-                return Result("battery")
-            if refused:
-                dropped.append(refused)
-            else:
-                into.append((name, int(value) if isinstance(value, bool) else value + 0))
-    values, events = kept
+    values = _gated(found.values, found.model, dropped)
+    events = _gated(found.events, found.model, dropped) if found.events else ()
+    if "battery" in dropped:
+        return Result("battery")
     if not values and not events:
         return Result(dropped[0] if dropped else "no_values", dropped=tuple(dropped))
-    model = f'"model":{json.dumps(found.model)}'
-    rest = "".join(f',"{name}":{value!r}' for name, value in values)
-    fired = "".join(f',"{name}":{value!r}' for name, value in events)
+    model = _quoted(found.model)
+    rest = model + _members(values) if values else ""
     return Result(
         model=found.model,
-        values=tuple(values),
-        events=tuple(events),
+        values=values,
+        events=events,
         event_id=found.event_id if events else "",
         dropped=tuple(dropped),
-        body=model + rest + fired,
-        rest=model + rest if rest else "",
+        body=(rest or model) + _members(events),
+        rest=rest,
     )
+
+
+def _gated(found: dict[str, float], model: str, dropped: list[str]) -> tuple[tuple[str, float], ...]:
+    kept = []
+    for name, value in found.items():
+        refused = gates.refusal(name, value, model)
+        if refused:
+            dropped.append(refused)
+        else:
+            kept.append((name, value + 0))  # True becomes 1 and -0.0 becomes 0.0
+    return tuple(kept)
+
+
+def _members(pairs: tuple[tuple[str, float], ...]) -> str:
+    return "".join([f',"{name}":{value!r}' for name, value in pairs])
+
+
+@lru_cache(maxsize=512)
+def _quoted(model: str) -> str:
+    return f'"model":{json.dumps(model)}'
 
 
 @lru_cache(maxsize=CACHED)
@@ -77,7 +89,7 @@ def decode(
     Turn one advert's raw fields into what goes out.
 
     Hex fields as the gateways write them; `name` empty or None if not heard; `model` what the map says of
-    this device, None if it is not in the map: then only an advert that names its own model counts. Never raises.
+    this device, None if it is not in the map: then only adverts that name their model count. Never raises.
     """
     try:
         raw = raw_from_fields(manufacturer, service, uuid, name or "")

@@ -4,6 +4,8 @@ What a reading may be: a value outside is dropped and counted, never clipped.
 One table for every sensor library and for values that a gateway decoded.
 """
 
+from functools import lru_cache
+
 # quantity: (lowest, highest), both allowed. Units as in the reading.
 LIMITS: dict[str, tuple[float, float]] = {
     "temperature": (-40.0, 100.0),
@@ -29,22 +31,23 @@ PROBE = (0.01, 300.0)
 PROBE_MODELS = frozenset({"H5055", "H5181", "H5182", "H5183", "H5184", "H5185", "H5191", "H5198"})
 
 
-def base(quantity: str) -> str:
-    """Return `temperature` for `temperature_2`."""
+@lru_cache(maxsize=512)
+def limits(quantity: str, model: str) -> tuple[str, float, float]:
+    """
+    Find the row of a quantity -> counted word, lowest, highest; `temperature_2` is a second `temperature`.
+
+    A quantity that no reading has gets limits that nothing passes.
+    """
     stem, _, number = quantity.rpartition("_")
-    return stem if number.isdigit() and stem else quantity
+    name = stem if stem and number.isdigit() else quantity
+    if name == "temperature" != quantity and model in PROBE_MODELS:
+        return name, *PROBE
+    return (name, *LIMITS[name]) if name in LIMITS else ("not_listed", 1.0, 0.0)
 
 
 def refusal(quantity: str, value: float, model: str) -> str:
     """Say in one counted word why this value must not go out; empty when it may."""
-    name = base(quantity)
-    if name not in LIMITS:
-        return "not_listed"
-    if name == "temperature" and name != quantity and model in PROBE_MODELS:
-        if value == 0:
-            return "no_probe"
-        low, high = PROBE
-    else:
-        low, high = LIMITS[name]
-    # NaN compares false with everything, so it is refused here too.
-    return "" if low <= value <= high else name
+    name, low, high = limits(quantity, model)
+    if low <= value <= high:  # false for NaN
+        return ""
+    return "no_probe" if value == 0 and low == PROBE[0] else name

@@ -139,7 +139,9 @@ class Pipeline:
         match = _TOPIC.fullmatch(topic.decode(errors="replace"))
         if match is None or match["site"] != self.site:
             raise RejectedError("topic")
-        name, mac = match["gateway"], (match["mac"] or "").upper()
+        name, mac = match["gateway"], match["mac"] or ""
+        if mac != mac.upper():  # one spelling, so one stamp
+            return self._path(topic[:-12] + mac.upper().encode())
         gateway = self.gateways.get(name)
         if gateway is None:
             if len(self.gateways) >= MOST_GATEWAYS:
