@@ -107,10 +107,13 @@ entries = st.dictionaries(macs, st.booleans()).map(
 def test_order_and_repetition_of_the_cloud_list_do_not_matter(
     inventory: dict[str, Entry], overrides: dict[str, Entry], app: list[dict[str, str]], random: object
 ) -> None:
-    shuffled = app + app[:3]
+    found = parse_api(json.dumps(app).encode())
+    shuffled, listed = app + app[:3], found + found[:3]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    once = merge(inventory, overrides, parse_api(json.dumps(app).encode()))
-    assert once == merge(inventory, overrides, parse_api(json.dumps(shuffled).encode()))
+    random.shuffle(listed)  # type: ignore[attr-defined]
+    assert parse_api(json.dumps(shuffled).encode()) == found
+    once = merge(inventory, overrides, found)
+    assert merge(inventory, overrides, listed) == once
 
 
 @given(entries, entries, app_lists)

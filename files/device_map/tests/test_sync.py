@@ -49,7 +49,7 @@ class FakeGovee:
         self.server.daemon_threads = True
         self.server.block_on_close = False
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def well(self, request: BaseHTTPRequestHandler, announced: int | None = None) -> None:
         request.send_response(200)
@@ -87,7 +87,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 
 def test_first_run_writes_both_files_for_all_readers(site: Paths, govee: FakeGovee) -> None:
+    mask = os.umask(0o077)
     status = sync(replace(site, api_url=govee.url))
+    os.umask(mask)
     assert (status.error, status.api, status.changed) == (None, "ok", ["models.json", "devices.json"])
     assert govee.asked == ["/api/devices"]
     assert names(site) == {
@@ -217,8 +219,9 @@ def test_a_silent_and_a_dripping_api_are_given_up(govee: FakeGovee) -> None:
         request.send_response(200)
         request.end_headers()
         try:
-            while not over.wait(0.02):
+            for _ in range(100):
                 request.wfile.write(b" ")
+                over.wait(0.02)
         except OSError:
             pass
 
@@ -386,7 +389,7 @@ def test_a_full_disk_leaves_the_old_map(site: Paths, monkeypatch: pytest.MonkeyP
 
 
 def test_runs_at_once_make_one_change_and_one_reload(site: Paths, tmp_path: Path) -> None:
-    reload = ["--json", "--reload", "sh", "-c", f"echo x >> {tmp_path}/reloads"]
+    reload = ["--json", "--reload", "sh", "-c", f"sleep 1; echo x >> {tmp_path}/reloads"]
     runs = [
         subprocess.Popen(command(site, *reload), env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         for _ in range(5)
