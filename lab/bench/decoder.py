@@ -5,9 +5,9 @@ How fast is the decoder? Run it and a plain loop on the same adverts, in turns, 
     python lab/bench/decoder.py             the comparison, about a minute
     python lab/bench/decoder.py --million   memory: a million adverts, a fifth of them from made-up devices
 
-The plain loop (`--plain`, started by this script) is what one would write first with the same libraries: paho,
-json, govee-ble with a parser kept for each sensor, one QoS-1 publish an advert, no gate, no counter, no check.
-Figures are worth only as ratios within one run. Needs mosquitto; starts its own on loopback.
+The plain loop (`--plain`, started by this script) is what one would write first with the same libraries:
+paho, json, govee-ble with a parser kept for each sensor, one QoS-1 publish an advert, no gate, no counter, no
+check. Figures are worth only as ratios within one run. Needs mosquitto; starts its own on loopback.
 """
 
 import argparse
