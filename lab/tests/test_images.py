@@ -33,6 +33,7 @@ class Engine:
         patch.setattr(images, "make_base", lambda: self.make("debian"))
         patch.setattr(images, "build_simulators", lambda: self.make("simulators", "from docker's cache"))
         patch.setattr(images, "build_image", lambda name, _: self.make(name))
+        patch.setattr(images, "toolchain", lambda _: {})
         patch.setattr(images, "build_binary", self.compile)
 
     def make(self, name: str, recipe: str | None = None) -> None:
@@ -136,6 +137,19 @@ def test_another_version_is_another_recipe(monkeypatch: pytest.MonkeyPatch) -> N
     engine.done.clear()
     images.ensure(["telegraf"])
     assert engine.done == ["compile telegraf", "build telegraf"]
+
+
+def test_a_compiler_that_is_too_old_is_told_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(monkeypatch, silent=SILENT)
+
+    def too_old(name: str) -> None:
+        raise Problem(f"too old for {name}")
+
+    monkeypatch.setattr(images, "toolchain", too_old)
+    monkeypatch.setattr(images, "STATE", Path("/nowhere"))
+    with pytest.raises(Problem, match="too old for influxdb"):
+        images.ensure()
+    assert engine.done == []
 
 
 def test_an_unknown_name_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

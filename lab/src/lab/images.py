@@ -108,6 +108,8 @@ def ensure(names: Sequence[str] | None = None) -> list[ImageReport]:
         work = _Work(silent)
         for name in FROM_SOURCE:
             if name in wanted and work.will_build(name):
+                if not binary_of(name).exists():
+                    toolchain(name)  # a compiler that is too old is told at once
                 work.binaries[name] = pool.submit(build_binary, name)
         for name in sorted(wanted, key=lambda name: name in work.binaries):  # what waits for a compiler, last
             work.ensure(name)
@@ -336,18 +338,24 @@ def _log(name: str) -> Path:
     return STATE / "logs" / f"{name}.log"
 
 
+def binary_of(name: str) -> Path:
+    """Return where the compiled program of an image is kept, by its recipe."""
+    program = {"influxdb": "influxd"}.get(name, name)
+    number = _number([fingerprint(IMAGES / name / "binary"), version_in(tag_of(name))])
+    return STATE / "bin" / f"{program}-{number}"
+
+
 def build_binary(name: str) -> Path:
     """Compile the program of an image, or return the one that was compiled from the same recipe before."""
-    source = IMAGES / name / "binary"
-    version = version_in(tag_of(name))
-    program = {"influxdb": "influxd"}.get(name, name)
-    binary = STATE / "bin" / f"{program}-{_number([fingerprint(source), version])}"
+    binary = binary_of(name)
     if binary.exists():
         return binary
-    environment = toolchain(cargo=name == "influxdb")
+    environment = toolchain(name)
+    program, version = binary.name.partition("-")[0], version_in(tag_of(name))
     binary.parent.mkdir(parents=True, exist_ok=True)
     with step(f"compile {name} {version} (minutes; kept for next time)"):
-        run([source / "build", version, binary], env=environment, log=_log(program))
+        script = IMAGES / name / "binary" / "build"
+        run([script, version, binary], env=environment, log=_log(program))
     for old in binary.parent.glob(f"{program}-*"):
         if old != binary and old.is_file():
             old.unlink()
@@ -355,20 +363,23 @@ def build_binary(name: str) -> Path:
 
 
 @cache
-def toolchain(*, cargo: bool) -> dict[str, str]:
-    """Return the environment in which Go (and cargo) compile, installing them by apt if new enough there."""
+def toolchain(name: str) -> dict[str, str]:
+    """Return the environment in which an image's program compiles; apt brings compilers that are missing."""
     environment = {**os.environ, "PATH": machine.PATH, "GOTOOLCHAIN": "auto"}
-    needs = {"go": ("golang-go", _GO, "version")}
-    if cargo:
-        needs |= {"cargo": ("cargo", _CARGO, "--version"), "gcc": ("gcc", (0, 0), "-dumpfullversion")}
-    machine.install({program: [package] for program, (package, _, _) in needs.items()})
-    for program, (package, oldest, question) in needs.items():
-        said = run([program, question], env=environment)
-        if version_number(said) < oldest:
-            needed = ".".join(map(str, oldest))
+    things = {"go": ["golang-go"]}
+    oldest = {"go": (["go", "version"], _GO)}
+    if name == "influxdb":  # Flux, its query language, is written in Rust
+        things |= {"cargo": ["cargo"], "gcc": ["gcc"], "pkg-config": ["pkg-config"]}
+        things |= {"/usr/include/stdlib.h": ["libc6-dev"]}
+        oldest |= {"cargo": (["cargo", "--version"], _CARGO)}
+    machine.install(things)
+    for program, (question, least) in oldest.items():
+        said = run(question, env=environment)
+        if version_number(said) < least:
+            needed = ".".join(map(str, least))
             raise Problem(
                 f"To build the images {program} has to be {needed} or newer, and here it is {said.strip()}: "
-                f"install a newer {package}, or rehearse where an image registry answers."
+                f"install a newer {program}, or rehearse where an image registry answers."
             )
     return environment
 
