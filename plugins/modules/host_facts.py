@@ -40,12 +40,20 @@ def listening(table: str) -> set[int]:
     return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == LISTEN}
 
 
+def in_arp_table(address: str, table: str) -> bool:
+    """Whether a text of the form of /proc/net/arp has a complete entry (flag 2) for an address."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return any(row[0] == address and int(row[2], 16) & 2 for row in rows)
+
+
 def answers(address: str, port: int) -> bool:
-    """Whether something accepts a TCP connection there."""
+    """Whether a machine is there: it accepts or refuses, or at least answers ARP behind its firewall."""
     try:
         socket.create_connection((address, port), timeout=PROBE_SECONDS).close()
+    except ConnectionRefusedError:
+        return True
     except OSError:
-        return False
+        return in_arp_table(address, Path("/proc/net/arp").read_text())
     return True
 
 

@@ -14,12 +14,25 @@ def test_only_listening_ports_count() -> None:
     assert host_facts.listening(TABLE) == {25, 1883}
 
 
-def test_neighbours_that_do_not_answer_are_named() -> None:
+ARP = """IP address       HW type     Flags       HW address            Mask     Device
+10.9.0.2         0x1         0x2         02:42:0a:09:00:02     *        eth0
+10.9.0.3         0x1         0x0         00:00:00:00:00:00     *        eth0
+"""
+
+
+def test_neighbours_that_are_not_there_are_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        found = host_facts.silent({"up": ["127.0.0.1", port], "down": ["127.0.0.1", 9]})
-    assert found == ["down"]
+        # A port that refuses is a machine that lives; 192.0.2.0/24 is nobody's.
+        neighbours = {"up": ["127.0.0.1", port], "closed": ["127.0.0.1", 9], "gone": ["192.0.2.77", 22]}
+        assert host_facts.silent(neighbours) == ["gone"]
     assert host_facts.silent({}) == []
+
+
+def test_a_firewalled_machine_still_answers_arp() -> None:
+    assert host_facts.in_arp_table("10.9.0.2", ARP)
+    assert not host_facts.in_arp_table("10.9.0.3", ARP)
+    assert not host_facts.in_arp_table("10.9.0.4", ARP)
 
 
 def test_own_addresses_are_known_from_foreign_ones() -> None:

@@ -11,7 +11,7 @@ from lab.site import load
 def main() -> None:
     """Parse the command and do it; a Problem becomes one sentence and exit code 1."""
     parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    parser.add_argument("command", choices=["rehearse", "up", "down", "status", "readings"])
+    parser.add_argument("command", choices=["rehearse", "prepare", "up", "down", "status", "readings"])
     parser.add_argument("site")
     parser.add_argument("--watch", action="store_true", help="readings: keep the table live")
     arguments = parser.parse_args()
@@ -20,6 +20,8 @@ def main() -> None:
         match arguments.command:
             case "rehearse":
                 rehearse.rehearse(site)
+            case "prepare":
+                rehearse.prepare(site)
             case "up":
                 rehearse.bring_up(site)
             case "down":

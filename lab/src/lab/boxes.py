@@ -71,17 +71,18 @@ def make_access(site: Site) -> None:
     if not key.exists():
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"rehearsal {site.name}", "-f", key])
     known_hosts = site.state / "known_hosts"
+    options = {"UserKnownHostsFile": known_hosts, "StrictHostKeyChecking": "accept-new", "LogLevel": "ERROR"}
     connection = {
         "ansible_ssh_private_key_file": str(key),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=accept-new",
+        "ansible_ssh_common_args": " ".join(f"-o {name}={value}" for name, value in options.items()),
     }
     shell = site.state / "ssh"
-    options = connection["ansible_ssh_common_args"]
-    shell.write_text(f'#!/bin/sh\nexec ssh -i {key} {options} ops@{site.ops.address} "$@"\n')
+    arguments = connection["ansible_ssh_common_args"]
+    shell.write_text(f'#!/bin/sh\nexec ssh -i {key} {arguments} ops@{site.ops.address} "$@"\n')
     shell.chmod(0o700)
     (site.state / "connection.yml").write_text(yaml.safe_dump(connection))
     # A key of the simulated cloud is its address. Other secrets are random, as for a real site.
-    cloud = f"http://{site.fleet_address}:{CONTROL_PORT}/cloud"
+    cloud = f"http://{site.fleet_address}:{CONTROL_PORT}"
     secrets = [python(), REPOSITORY / "bin/make-secrets", site.name]
     run([*secrets, "--out", site.state / "vault.yml", "--gap", cloud])
 
@@ -96,6 +97,14 @@ def vault(site: Site) -> dict[str, Any]:
     view = run([REPOSITORY / ".venv/bin/ansible-vault", "view", site.state / "vault.yml"], cwd=REPOSITORY)
     secrets: dict[str, Any] = yaml.safe_load(view)
     return secrets
+
+
+def on_ops(site: Site, command: str) -> str:
+    """Output of a command on the site host, over SSH: `docker exec` fails once the box runs Docker itself."""
+    shell = site.state / "ssh"
+    if not shell.exists():
+        raise Problem(f"{site.name} has never been up here.")
+    return run([shell, command])
 
 
 def start_ops(site: Site, bundle: Path) -> None:

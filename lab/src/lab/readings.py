@@ -26,7 +26,7 @@ def token(site: Site) -> str:
     """The site's token for reading, from where the site host keeps it."""
     path = "/opt/showsite/influxdb/tokens/readings"
     try:
-        return boxes.docker("exec", site.ops.name, "cat", path)
+        return boxes.on_ops(site, f"sudo cat {path}")
     except Problem as problem:
         raise Problem(f"{site.name} is not up: run `make rehearse SITE={site.name}` first.") from problem
 

@@ -9,15 +9,22 @@ from lab.console import Problem, say, step
 from lab.site import REPOSITORY, Site
 
 READINGS_WITHIN_S = 60
+BUNDLE = machine.STATE / "bundle" / "images.tar"
+
+
+def prepare(site: Site) -> list[images.ImageReport]:
+    """Everything that a rehearsal of the site needs on this machine, but for the site itself."""
+    machine.prepare()
+    machine.check_subnet(str(site.subnet), site.network)
+    reports = images.ensure()
+    images.bundle(BUNDLE)
+    return reports
 
 
 def bring_up(site: Site) -> list[images.ImageReport]:
     """Machine, images and boxes; nothing of the site itself yet."""
-    machine.prepare()
-    machine.check_subnet(str(site.subnet), site.network)
-    reports = images.ensure()
-    bundle = images.bundle(machine.STATE / "bundle" / "images.tar")
-    boxes.up(site, bundle.parent)
+    reports = prepare(site)
+    boxes.up(site, BUNDLE.parent)
     return reports
 
 

@@ -14,9 +14,9 @@ PORTS = {1883: True, 8086: True, 3000: True, 8056: False}
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_service_runs_healthy_limited_and_comes_back(host: Any, name: str) -> None:
-    template = "{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} " + (
-        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}} {{.HostConfig.LogConfig.Config}} {{.RestartCount}}"
-    )
+    health_status = "{{with .State.Health}}{{.Status}}{{else}}none{{end}}"
+    limits = "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Memory}} {{.HostConfig.LogConfig.Config}}"
+    template = f"{{{{.State.Status}}}} {health_status} {limits} {{{{.RestartCount}}}}"
     shown = host.check_output("docker inspect --format %s %s", template, name)
     status, health, restart, memory = shown.split()[:4]
     assert (status, restart) == ("running", "unless-stopped")
@@ -39,15 +39,9 @@ def test_ports_are_open_on_the_sites_address_alone(host: Any, site: Site) -> Non
 
 def test_no_secret_is_readable_by_other_users(host: Any, vault: dict[str, Any]) -> None:
     secrets = [*vault["vault_mqtt_passwords"].values(), *(v for v in vault.values() if isinstance(v, str))]
-    found = host.check_output(
-        "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1M"
-    ).split()
-    assert len(found) > 50, "the walk saw the site's files"
-    pattern = "\n".join(secrets)
-    leaks = host.run(
-        "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1M -print0 | xargs -0 grep -lF %s",
-        pattern,
-    )
+    find = "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1M"
+    assert len(host.check_output(find).split()) > 50, "the walk saw the site's files"
+    leaks = host.run(f"{find} -print0 | xargs -0 grep -lF %s", "\n".join(secrets))
     assert leaks.stdout == ""
 
 
