@@ -120,7 +120,11 @@ def playbook(site: Site, *arguments: str) -> tuple[str, dict[str, int]]:
     command = ["ansible-playbook", "site.yml", "--limit", site.name, *arguments]
     for name in ("vault.yml", "connection.yml"):
         command += ["--extra-vars", f"@{site.state / name}"]
-    env = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    env = os.environ | {
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, check=False)
     recap = done.stdout.rpartition("PLAY RECAP")[2]
     figures = {k: int(v) for k, _, v in (w.partition("=") for w in recap.split() if "=" in w)}
