@@ -1,6 +1,7 @@
 # What a crew and a developer call. `make help` lists it.
 SITE ?= coachella
 PYTHON := .venv/bin/python
+SHELL_SCRIPTS := $(shell grep -rlE "^\#!/bin/(ba)?sh" lab --include="*" 2>/dev/null)
 LAB := PYTHONPATH=lab/src $(PYTHON) -m lab
 SCENARIO ?= default
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -34,3 +35,20 @@ rehearse-status: dev ## what of the rehearsal stands
 
 rehearse-down: dev ## remove the rehearsal's boxes
 	@$(LAB) down $(SITE)
+
+check: dev ## lint, types, rules and unit tests (no containers; under 2 minutes)
+	ruff check
+	ruff format --check
+	yamllint --strict .
+	ansible-lint --offline
+	shellcheck bin/make-venv bin/vault-password .ci/run $(SHELL_SCRIPTS)
+	MYPYPATH=files/decoder/src:files/device_map/src:files/dashboards/src:lab/src mypy files/decoder/src files/device_map/src files/dashboards/src lab/src plugins/action plugins/filter
+	mypy plugins/modules
+	pytest -q -m "not slow"
+
+molecule: dev ## one scenario on the boxes of stagecoach (SCENARIO=default, outage, rename)
+	@$(LAB) up stagecoach
+	molecule test --scenario-name $(SCENARIO)
+
+test: ## everything: check, then all scenarios on fresh boxes (45 minutes on a machine with nothing)
+	@lab/test

@@ -21,6 +21,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from lab.simulators.govee2mqtt import Settings
 
+pytestmark = pytest.mark.slow  # needs mosquitto on the PATH
+
 SOURCE = Path(__file__).parents[1] / "src"
 SITE = "coachella"
 ESP, NUC = "coachella-esp-foh", "coachella-nuc"

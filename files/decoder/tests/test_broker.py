@@ -24,7 +24,7 @@ SOURCE = Path(decoder.__file__).parents[1]
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 PATIENCE_S = 20.0
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
+pytestmark = pytest.mark.slow
 
 
 def wait_for(what: Callable[[], bool]) -> None:

@@ -421,6 +421,18 @@ def bundle(path: Path) -> Path:
     return path
 
 
+def program_of(name: str, program: str, folder: Path) -> Path:
+    """Copy a program out of an image, to run it here without a container; return where it is."""
+    find = ["run", "--rm", "--entrypoint", "sh", tag_of(name), "-c", f"command -v {program}"]
+    inside = run([*docker(), *find]).strip()
+    container = run([*docker(), "create", tag_of(name)]).strip()
+    try:
+        run([*docker(), "cp", "--follow-link", f"{container}:{inside}", folder / program])
+    finally:
+        run([*docker(), "rm", container])
+    return folder / program
+
+
 def table(reports: Sequence[ImageReport]) -> str:
     """Return the reports as lines for a terminal."""
     width = max(len(report.name) for report in reports)

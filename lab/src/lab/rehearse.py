@@ -78,13 +78,28 @@ def summary(site: Site, reports: list[images.ImageReport]) -> None:
     folder = site.state.relative_to(REPOSITORY)
     say(f"\nInto the site host: {folder}/ssh")
     say(f"Secrets of this rehearsal: .venv/bin/ansible-vault view {folder}/vault.yml")
-    stand_ins = [report for report in reports if report.how == "stand-in"]
-    if stand_ins:
-        say("\nStand-ins (simulated by this project, because the real one cannot be had here)")
-        for report in stand_ins:
-            say(f"  {report.name}: {report.note}")
+    stand_ins = {tag: images.label(tag, "dpx.standin") for tag in images.versions().values()}
+    if any(stand_ins.values()):
+        say("\nStand-ins, simulated by this project")
+        for tag, why in stand_ins.items():
+            if why:
+                say(f"  {tag}: {why}")
+    rebuilt = [report.name for report in reports if report.how == "built"]
+    if rebuilt:
+        say(f"\nBuilt here from source or Debian, as no image registry answers: {', '.join(rebuilt)}")
     say("\nNewest readings (again: make readings; live: make readings WATCH=1)")
     readings.show(site, watch=False)
+
+
+def take_down(site: Site) -> None:
+    """Remove the boxes, and the engine too if a rehearsal started it and nobody else uses it."""
+    if not machine.engine():
+        say(f"{site.name} is not up: no Docker engine runs.")
+        return
+    boxes.down(site)
+    say(f"{site.name} is down.")
+    if not boxes.docker("ps", "--quiet") and machine.stop_engine():
+        say("The Docker engine that a rehearsal had started is stopped.")
 
 
 def status(site: Site) -> None:
