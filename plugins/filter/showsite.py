@@ -27,7 +27,7 @@ def mosquitto_password(password: str, user: str) -> str:
     return f"$7$101${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
 
 
-def dashboard(name: str, site: dict[str, str]) -> dict[str, Any]:
+def dashboard(name: str, site: dict[str, Any]) -> dict[str, Any]:
     """Build one of the dashboards in `files/dashboards` for a site."""
     source = str(REPOSITORY / "files/dashboards/src")
     if source not in sys.path:

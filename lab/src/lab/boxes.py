@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from lab import machine
-from lab.console import Problem, run, step
+from lab.console import Problem, run, say, step
 from lab.images import tag_of
 from lab.site import REPOSITORY, Host, Site
 
@@ -35,6 +35,9 @@ def containers(site: Site) -> list[str]:
 def up(site: Site, bundle: Path) -> None:
     """Bring all boxes of the site up, each from its first second; what stands already stays."""
     machine.check_subnet(str(site.subnet), site.network)
+    if containers(site) and not (site.state / "vault.yml").exists():
+        say(f"  .. the boxes of {site.name} that stand belong to another checkout: they are built anew")
+        down(site)
     make_access(site)
     standing = set(containers(site))
     make_network(site)
@@ -83,8 +86,8 @@ def make_access(site: Site) -> None:
     (site.state / "connection.yml").write_text(yaml.safe_dump(connection))
     # A key of the simulated cloud is its address. Other secrets are random, as for a real site.
     cloud = f"http://{site.fleet_address}:{CONTROL_PORT}"
-    secrets = [python(), REPOSITORY / "bin/make-secrets", site.name]
-    run([*secrets, "--out", site.state / "vault.yml", "--gap", cloud])
+    program = [python(), str(REPOSITORY / "bin/make-secrets"), site.name]
+    run([*program, "--out", str(site.state / "vault.yml"), "--gap", cloud])
 
 
 def python() -> str:
