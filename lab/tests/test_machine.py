@@ -1,6 +1,5 @@
 """What the machine says of itself (routes, mounts, engine) and what is concluded from it."""
 
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,14 +97,6 @@ def test_no_box_without_cgroup_version_2() -> None:
 def test_an_engine_that_cannot_hold_boxes_is_named(said: dict[str, Any], named: str | None) -> None:
     reason = machine.unfit({"DockerRootDir": "/", **said})
     assert (named in (reason or "")) if named else (reason is None)
-
-
-def test_a_port_in_use_is_named_and_a_free_one_is_not() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with pytest.raises(Problem, match=f"Port {port} "):
-            machine.check_port_free(port)
-    machine.check_port_free(port)
 
 
 def test_a_full_disk_is_named_even_where_the_folder_does_not_exist_yet(

@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -257,19 +256,6 @@ def bridge_of(network: Mapping[str, Any]) -> str:
     """Return the device name of one entry of `docker network inspect`."""
     options = network.get("Options") or {}
     return str(options.get("com.docker.network.bridge.name") or f"br-{network['Id'][:12]}")
-
-
-def check_port_free(port: int, address: str = "127.0.0.1") -> None:
-    """Raise a Problem if something listens on this TCP port already."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((address, port))
-        except OSError as error:
-            raise Problem(
-                f"Port {port} of {address} is in use or not allowed ({error.strerror}): "
-                f"`ss -ltnp 'sport = :{port}'` shows by what; end it or choose another port."
-            ) from error
 
 
 # --- boxes -----------------------------------------------------------------------------------------------

@@ -40,8 +40,8 @@ def test_no_secret_is_readable_by_other_users(host: Any, vault: dict[str, Any]) 
     secrets = [*vault["vault_mqtt_passwords"].values(), *(v for v in vault.values() if isinstance(v, str))]
     find = "find /opt/showsite /etc /var/lib/showsite -xdev -type f -perm /044 -size -1024k"
     assert len(host.check_output(find).split()) > 50, "the walk saw the site's files"
-    readable = host.check_output(f"{find} -exec cat {{}} +")
-    assert [secret for secret in secrets if secret in readable] == []
+    readable = host.run(f"{find} -exec cat {{}} +").stdout_bytes
+    assert [secret for secret in secrets if secret.encode() in readable] == []
 
 
 def test_no_secret_is_on_a_command_line_or_in_the_journal(host: Any, vault: dict[str, Any]) -> None:
