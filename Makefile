@@ -21,8 +21,8 @@ dev:
 secrets: venv ## make or complete a site's encrypted secrets (SITE=…)
 	@$(PYTHON) bin/make-secrets $(SITE)
 
-rollout: venv ## the real thing: set up a real site (SITE=…)
-	ansible-playbook site.yml --limit $(SITE)
+rollout: venv ## the real thing: set up a real site (SITE=… PLAY="--check --diff")
+	ansible-playbook site.yml --limit $(SITE) $(PLAY)
 
 rehearse: dev ## build a site in boxes on this machine and run site.yml on it (SITE=coachella)
 	@$(LAB) rehearse $(SITE)
@@ -52,3 +52,16 @@ molecule: dev ## one scenario on the boxes of stagecoach (SCENARIO=default, outa
 
 test: ## everything: check, then all scenarios on fresh boxes (45 minutes on a machine with nothing)
 	@lab/test
+
+soak: dev ## the outages of `make test`, ten minutes each (1.5 hours)
+	@$(LAB) up stagecoach
+	OUTAGE_SECONDS=600 molecule test --scenario-name outage
+
+bench: dev ## figures: decoder, latency, memory, run times (SITE must be rehearsed)
+	@for script in decoder pipeline footprint runs; do \
+	  echo "== $$script"; PYTHONPATH=lab/src:files/decoder/src $(PYTHON) lab/bench/$$script.py $(SITE) || exit 1; done
+
+lock: dev ## write the requirements files anew from their .in files
+	for name in files/decoder/requirements lab/images/simulators/requirements requirements/controller requirements/dev; do \
+	  uv pip compile --quiet --upgrade --universal --python-version 3.12 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header --output-file $$name.txt $$name.in || exit 1; done
