@@ -29,6 +29,7 @@ _ENGINE_PROGRAMS = {
     "docker": ["docker-cli", "docker.io"],
     "iptables": ["iptables"],
 }
+_TOOLS = {"ip": ["iproute2"], "ssh": ["openssh-client"]}
 # Where programs stand that a user's PATH may leave out: root's, and those of Go's and Rust's own installers.
 _MORE_PLACES = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin", str(Path.home() / ".cargo/bin")]
 PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), *_MORE_PLACES])
@@ -55,7 +56,7 @@ def prepare() -> None:
         raise Problem(reason)
     check_disk(Path(info["DockerRootDir"] if info else "/var/lib/docker"))
     box_flags()  # raises where no box can run
-    install({"ip": ["iproute2"], **({} if info else _ENGINE_PROGRAMS)})
+    install({**_TOOLS, **({} if info else _ENGINE_PROGRAMS)})
     if info is None:
         start_engine()
 
