@@ -136,13 +136,13 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_machine_without_an_engine_gets_one(changes: list[str]) -> None:
     machine.prepare()
-    assert changes == ["ip", "dockerd", "docker", "iptables", "start"]
+    assert changes == ["ip", "ssh", "dockerd", "docker", "iptables", "start"]
 
 
 def test_an_engine_that_answers_is_used(changes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "engine", lambda: {"DockerRootDir": "/"})
     machine.prepare()
-    assert changes == ["ip"]
+    assert changes == ["ip", "ssh"]
 
 
 def refuse(*_: object) -> None:
