@@ -8,7 +8,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv dev secrets rollout rehearse rehearse-down rehearse-status readings check test molecule bench soak lock
+.PHONY: help venv dev named secrets rollout rehearse rehearse-down rehearse-status readings check test molecule bench soak lock
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +18,14 @@ venv:
 dev:
 	@bin/make-venv dev
 
-secrets: venv ## make or complete a site's encrypted secrets (SITE=…)
+# A real site is named, never taken from a default.
+named:
+	@$(if $(filter file,$(origin SITE)),echo "Say which site: make $(MAKECMDGOALS) SITE=…" >&2; exit 1,:)
+
+secrets: named venv ## make or complete a site's encrypted secrets (SITE=…)
 	@$(PYTHON) bin/make-secrets $(SITE)
 
-rollout: venv ## the real thing: set up a real site (SITE=… PLAY="--check --diff")
+rollout: named venv ## the real thing: set up a real site (SITE=… PLAY="--check --diff")
 	ansible-playbook site.yml --limit $(SITE) $(PLAY)
 
 rehearse: dev ## build a site in boxes on this machine and run site.yml on it (SITE=coachella)

@@ -118,13 +118,9 @@ def start_ops(site: Site, bundle: Path) -> None:
     wait_for_systemd(name)
     public = (site.state / "id_ed25519.pub").read_text()
     write(name, "/home/ops/.ssh/authorized_keys", public)
-    # Docker's resolver listens on a loopback address, which containers inside the box cannot use.
-    servers = [
-        line for line in Path("/etc/resolv.conf").read_text().splitlines() if line.startswith("nameserver")
-    ]
-    usable = [line for line in servers if not line.split()[1].startswith("127.")]
-    if usable:
-        write(name, "/etc/resolv.conf", "\n".join([*usable, ""]))
+    servers = name_servers()
+    if servers:
+        write(name, "/etc/resolv.conf", servers)
     (site.state / "known_hosts").unlink(missing_ok=True)
 
 
@@ -141,6 +137,20 @@ def start(site: Site, name: str, address: str, flags: Sequence[str], image: str,
         f"{LABEL}={site.name}",
     ]
     docker("run", "--detach", "--name", name, *place, *flags, image, *command)
+
+
+def name_servers() -> str:
+    """
+    Text of a resolv.conf with this machine's name servers that a container inside a box can reach.
+
+    Docker's own and systemd's listen on a loopback address; the latter keeps the real ones in a second file.
+    """
+    for path in (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf")):
+        lines = path.read_text().splitlines() if path.exists() else []
+        usable = [line for line in lines if line.startswith("nameserver") and " 127." not in line]
+        if usable:
+            return "\n".join([*usable, ""])
+    return ""
 
 
 def write(name: str, path: str, text: str) -> None:
