@@ -8,7 +8,9 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
@@ -169,3 +171,17 @@ def rfc3339(milliseconds: int) -> str:
 def milliseconds(text: str) -> int:
     """RFC 3339 as InfluxDB answers it -> milliseconds since the epoch."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def forget(site: Site, operator_token: str, devices: Iterable[str], since: str) -> None:
+    """Delete what InfluxDB has of made-up devices, from `since` (RFC 3339) on."""
+    where = urllib.parse.urlencode({"org": "showsite", "bucket": "sensors"})
+    for device in devices:
+        span = {"start": since, "stop": rfc3339(time.time_ns() // 1_000_000)}
+        body = span | {"predicate": f'_measurement="reading" AND z_device_id="{device}"'}
+        call = urllib.request.Request(
+            f"http://{site.ops.address}:8086/api/v2/delete?{where}",
+            json.dumps(body).encode(),
+            {"Authorization": f"Token {operator_token}"},
+        )
+        urllib.request.urlopen(call, timeout=30).close()  # noqa: S310  as above

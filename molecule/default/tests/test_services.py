@@ -94,3 +94,15 @@ def test_the_timer_for_the_map_is_armed(host: Any) -> None:
     assert host.run("systemctl start device-map.service").rc == 0, host.check_output(
         "journalctl -u device-map"
     )
+
+
+def test_a_feature_without_its_key_is_taken_away_and_comes_back(site: Site, host: Any) -> None:
+    output, figures = playbook(
+        site, "--tags", "govee2mqtt", "--extra-vars", '{"vault_govee_api_key": "FILL-ME"}'
+    )
+    assert figures["failed"] == 0, output[-2000:]
+    assert "Off: Govee cloud" in output
+    assert "govee2mqtt" not in host.check_output("docker ps --all --format '{{.Names}}'").split()
+    output, figures = playbook(site, "--tags", "govee2mqtt")
+    assert figures["failed"] == 0, output[-2000:]
+    assert host.check_output("docker inspect --format '{{.State.Status}}' govee2mqtt") == "running"

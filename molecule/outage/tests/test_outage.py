@@ -13,8 +13,6 @@ OUTAGE_SECONDS (60) is how long a service stays away. The figures are also in .r
 import json
 import os
 import time
-import urllib.parse
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,7 +26,7 @@ from conftest import Client, Database, documents, eventually
 
 from lab.console import say
 from lab.control import set_faults
-from lab.load import Adverts, Publisher, Readings, milliseconds, number_of, steadily
+from lab.load import Adverts, Publisher, Readings, forget, milliseconds, number_of, steadily
 from lab.site import Site
 
 OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "60"))
@@ -91,19 +89,10 @@ def made_up_ids(site: Site, vault: dict[str, Any], request: pytest.FixtureReques
     set_faults(site.fleet_address, silent=False)
     if request.session.testsfailed:
         return
-    where = urllib.parse.urlencode({"org": "showsite", "bucket": "sensors"})
-    for device in [d for number in range(len(KILLED)) for d in ids(number, "0DAD") + ids(number, "0ADE")]:
-        body = {
-            "start": began,
-            "stop": datetime.now(UTC).isoformat(),
-            "predicate": f'_measurement="reading" AND z_device_id="{device}"',
-        }
-        call = urllib.request.Request(
-            f"http://{site.ops.address}:8086/api/v2/delete?{where}",
-            json.dumps(body).encode(),
-            {"Authorization": f"Token {vault['vault_influxdb_operator_token']}"},
-        )
-        urllib.request.urlopen(call, timeout=30).close()
+    made_up = [
+        device for phase in range(len(KILLED)) for prefix in ("0DAD", "0ADE") for device in ids(phase, prefix)
+    ]
+    forget(site, vault["vault_influxdb_operator_token"], made_up, began)
 
 
 def ids(phase: int, prefix: str) -> list[str]:
