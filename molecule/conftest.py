@@ -117,7 +117,7 @@ def eventually[T](what: Callable[[], T], seconds: float = 30.0) -> T:
 
 def playbook(site: Site, *arguments: str) -> tuple[str, dict[str, int]]:
     """Run site.yml on the rehearsed site: its output and the figures of the recap."""
-    command = ["ansible-playbook", "site.yml", "--limit", site.name]
+    command = [str(REPOSITORY / ".venv/bin/ansible-playbook"), "site.yml", "--limit", site.name]
     for name in ("vault.yml", "connection.yml"):
         command += ["--extra-vars", f"@{site.state / name}"]
     command += arguments
