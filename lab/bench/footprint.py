@@ -28,24 +28,27 @@ SETTLE_S = 5.0
 ADVERTS_A_SECOND = 300.0
 
 # Runs on the site host as root: container -> [RSS kB, PSS kB, CPU seconds], of all its processes.
+# `docker top` shows nothing in a box, so it is the container's first process and all that descend from it.
 LOOK = """
 import json, os, subprocess
 def out(*words): return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-groups = {n: out("docker", "top", n, "-eo", "pid")[1:] for n in out("docker", "ps", "--format", "{{.Names}}")}
-engine = ("dockerd", "containerd", "containerd-shim", "docker-proxy")
-def comm(pid):
-    try: return open(f"/proc/{pid}/comm").read().strip()
-    except OSError: return ""
-groups["engine"] = [p for p in os.listdir("/proc") if p.isdigit() and comm(p).startswith(engine)]
-def of(pid, with_children):
-    try:
-        rows = [l.split() for l in open(f"/proc/{pid}/smaps_rollup")]
-        stat = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
+def stat(pid):
+    try: name, _, rest = open(f"/proc/{pid}/stat").read().partition("(")[2].rpartition(")")
+    except OSError: return "", [0] * 50
+    return name, [0, 0] + [int(n) for n in rest.split()[1:]]
+processes = {int(p): stat(p) for p in os.listdir("/proc") if p.isdigit()}
+def family(pid): return [pid] + [d for p, (_, s) in processes.items() if s[2] == pid for d in family(p)]
+names = out("docker", "ps", "--format", "{{.Names}}")
+groups = {n: family(int(*out("docker", "inspect", "--format", "{{.State.Pid}}", n))) for n in names}
+engine = ("dockerd", "containerd", "docker-proxy")
+groups["engine"] = [p for p, (name, _) in processes.items() if name.startswith(engine)]
+def cost(pid, with_dead_children):
+    try: rows = [l.split() for l in open(f"/proc/{pid}/smaps_rollup")]
     except OSError: return [0, 0, 0.0]
     kb = {r[0]: int(r[1]) for r in rows if r[0] in ("Rss:", "Pss:")}
-    ticks = sum(map(int, stat[11:15 if with_children else 13]))
+    ticks = sum(processes[pid][1][12:16 if with_dead_children else 14])
     return [kb["Rss:"], kb["Pss:"], ticks / os.sysconf("SC_CLK_TCK")]
-looks = {n: [of(p, n == "engine") for p in pids] for n, pids in groups.items()}
+looks = {n: [cost(p, n == "engine") for p in pids] for n, pids in groups.items()}
 print(json.dumps({n: [sum(c) for c in zip(*rows)] for n, rows in looks.items()}))
 """
 

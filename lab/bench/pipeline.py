@@ -12,6 +12,7 @@ half of the time between two. Needs a rehearsed site; the made-up devices of the
 import argparse
 import itertools
 import json
+import random
 import statistics
 import time
 from contextlib import ExitStack
@@ -27,7 +28,8 @@ ADVERTS_A_SECOND = 300.0
 PROBES = 100
 WARM_UP_S = 5.0
 PAUSE_S = 0.01
-BETWEEN_PROBES_S = 0.3137  # no multiple of a flush, so probes meet it at all its ages
+# By chance: an answer comes with a flush, and a fixed pause would keep step with it.
+BETWEEN_PROBES_S = (0.2, 0.6)
 PROBE_WITHIN_S = 20.0
 MARKS = range(-39, 0)  # dBm; simulated sensors are never heard so loud
 
@@ -113,7 +115,7 @@ def show(prober: Prober, title: str, publishers: dict[str, Publisher]) -> None:
     taken = []
     for _ in range(PROBES):
         taken.append(prober.probe())
-        time.sleep(BETWEEN_PROBES_S)
+        time.sleep(random.uniform(*BETWEEN_PROBES_S))
     rate = (sum(len(p.sent) for p in publishers.values()) - sent) / (time.monotonic() - start)
     say(f"{title:20} publish to answer  {percentiles(taken)}   n={PROBES}, {rate:.0f} adverts/s from here")
     say(

@@ -87,7 +87,7 @@ def steadily(rate: float, send: Callable[[], object]) -> Iterator[None]:
             if stop.wait(max(0.0, start + number / rate - time.monotonic())):
                 return
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name="load", daemon=True)
     thread.start()
     try:
         yield

@@ -286,8 +286,6 @@ def compare_adverts(
         figures.adverts_promised_and_lost += sum(
             promised(at) and number not in numbers[name] for number, at in acknowledged.items()
         )
-        # Two readings of one advert would be two times of one number: QoS 1 may deliver an advert twice, to
-        # the broker only, while a publisher reconnects. Their number is bounded by what was in flight then.
         assert set(numbers[name]) <= set(publisher.sent.values())
 
 
