@@ -38,8 +38,9 @@ class Map:
 
     def sync(self) -> int:
         """Bring it up to date, as the timer does; exit code of the program."""
-        self.host.run("systemctl start device-map.service")
+        done = self.host.run("systemctl start device-map.service")
         shown = self.host.check_output("systemctl show --value --property ExecMainStatus device-map.service")
+        assert (done.rc == 0) == (shown == "0"), done.stderr
         return int(shown)
 
     def override(self, text: str) -> None:
@@ -269,6 +270,17 @@ def test_a_sync_without_news_writes_nothing_and_reloads_nothing(device_map: Map)
     assert (status["changed"], status["reloaded"], status["error"]) == ([], False, None)
     assert device_map.files() == before
     assert device_map.reloads() == reloads
+
+
+def test_renames_one_right_after_the_other_all_count(device_map: Map) -> None:
+    for number in range(8):
+        device_map.override(
+            json.dumps({IDS[0]: {"name": f"delta_{number}", "room": "delta", "model": "H5075"}})
+        )
+        assert device_map.sync() == 0
+        assert device_map.contents()[IDS[0]]["device_name"] == f"delta_{number}"
+    device_map.no_override()
+    assert device_map.sync() == 0
 
 
 def test_while_govee2mqtt_is_away_the_map_stays_and_the_sync_says_so(device_map: Map, host: Any) -> None:
