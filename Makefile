@@ -57,13 +57,14 @@ molecule: dev ## one scenario on the boxes of stagecoach (SCENARIO=default, outa
 test: ## everything: check, then all scenarios on fresh boxes (45 minutes on a machine with nothing)
 	@lab/test
 
-soak: dev ## the outages of `make test`, ten minutes each (1.5 hours)
+soak: dev ## the outages of `make test`, ten minutes each (35 minutes)
 	@$(LAB) up stagecoach
 	OUTAGE_SECONDS=600 molecule test --scenario-name outage
 
 bench: dev ## figures: decoder, latency, memory, run times (SITE must be rehearsed)
-	@for script in decoder pipeline footprint runs; do \
-	  echo "== $$script"; PYTHONPATH=lab/src:files/decoder/src $(PYTHON) lab/bench/$$script.py $(SITE) || exit 1; done
+	PYTHONPATH=lab/src:files/decoder/src $(PYTHON) lab/bench/decoder.py
+	@for script in pipeline footprint runs; do \
+	  echo "== $$script"; PYTHONPATH=lab/src $(PYTHON) lab/bench/$$script.py $(SITE) || exit 1; done
 
 lock: dev ## write the requirements files anew from their .in files
 	for name in files/decoder/requirements lab/images/simulators/requirements requirements/controller requirements/dev; do \

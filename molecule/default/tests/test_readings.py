@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import Client, Database, documents, eventually
+from scenario import Client, Database, documents, eventually
 
 from lab.control import truth
 from lab.site import Site

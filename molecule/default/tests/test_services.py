@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from conftest import playbook
+from scenario import playbook
 
 from lab.site import Site
 

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import Client, Database, documents, eventually
+from scenario import Client, Database, documents, eventually
 
 from lab.console import say
 from lab.control import set_faults

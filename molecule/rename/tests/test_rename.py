@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from conftest import Database, eventually, playbook
+from scenario import Database, eventually, playbook
 
 from lab.console import say
 from lab.load import Publisher, Readings, forget, milliseconds, steadily
