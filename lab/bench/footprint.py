@@ -9,7 +9,6 @@ nothing there. RSS counts a page shared by two processes twice, PSS divides it. 
 its health checks. Idle: no sensor speaks. Needs a rehearsed site; made-up devices are deleted at the end.
 """
 
-import argparse
 import json
 import shlex
 import time
@@ -21,7 +20,7 @@ from lab import boxes
 from lab.console import say
 from lab.control import set_faults
 from lab.load import Adverts, Publisher, forget, steadily
-from lab.site import Site, load
+from lab.site import Site, from_arguments
 
 SECONDS = 30.0
 SETTLE_S = 5.0
@@ -122,11 +121,7 @@ def line(cost: Cost) -> str:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("site")
-    measure(load(parser.parse_args().site))
+    measure(from_arguments(__doc__))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ which the query finds it. The query is asked again and again, so the figure incl
 half of the time between two. Needs a rehearsed site; the made-up devices of the load are deleted.
 """
 
-import argparse
 import itertools
 import json
 import random
@@ -22,7 +21,7 @@ from lab import boxes, readings
 from lab.console import Problem, say
 from lab.control import truth
 from lab.load import Adverts, Publisher, forget, steadily
-from lab.site import Site, load
+from lab.site import Site, from_arguments
 
 ADVERTS_A_SECOND = 300.0
 PROBES = 100
@@ -126,11 +125,7 @@ def show(prober: Prober, title: str, publishers: dict[str, Publisher]) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("site")
-    measure(load(parser.parse_args().site))
+    measure(from_arguments(__doc__))
 
 
 if __name__ == "__main__":

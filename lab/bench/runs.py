@@ -7,13 +7,12 @@ How long does it take to find that nothing is to be done? site.yml again, and in
 Needs a rehearsed site that site.yml has finished.
 """
 
-import argparse
 import os
 import subprocess
 import time
 
 from lab.console import Problem, say
-from lab.site import REPOSITORY, Site, load
+from lab.site import REPOSITORY, Site, from_arguments
 
 ROUNDS = 3
 
@@ -50,11 +49,7 @@ def measure(site: Site) -> None:
 
 def main() -> None:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("site")
-    measure(load(parser.parse_args().site))
+    measure(from_arguments(__doc__))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A site as its inventory and group_vars describe it: what a rehearsal has to build."""
 
+import argparse
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -77,3 +78,12 @@ def load(name: str) -> Site:
     ]
     subnet = IPv4Network(variables["site_subnet"])
     return Site(name, subnet, variables["temperature_unit"], variables["sensors"], hosts)
+
+
+def from_arguments(description: str | None) -> Site:
+    """The site that a script's only argument names."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("site", choices=known_sites())
+    return load(parser.parse_args().site)

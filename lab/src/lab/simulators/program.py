@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -74,3 +74,19 @@ class Keys:
         """Refuse keys that nobody took: a misspelt key would otherwise be silently without effect."""
         if self._values:
             raise ConfigError(f"{self._where}: unknown keys {', '.join(sorted(self._values))}")
+
+
+def run_configured[C](
+    description: str | None,
+    configure: Callable[[Mapping[str, object]], C],
+    run: Callable[[C, threading.Event], None],
+) -> int:
+    """Run a program of `--config FILE` until it is told to stop; exit code 2 for a bad configuration."""
+    start_log()
+    try:
+        config = configure(config_from_arguments(description))
+    except ConfigError as error:
+        logging.error("event=config error=%s", error)  # noqa: LOG015, TRY400  the text says it all
+        return 2
+    run(config, stop_on_signal())
+    return 0

@@ -29,7 +29,7 @@ from lab.simulators.advert import RADIO_PORT, Advert
 from lab.simulators.broker import Broker, BrokerAddress, Message
 from lab.simulators.control import Faults, Pace, answer_control, is_flag, is_rate
 from lab.simulators.garbage import malformed
-from lab.simulators.program import ConfigError, Keys, config_from_arguments, start_log, stop_on_signal
+from lab.simulators.program import Keys, run_configured
 from lab.simulators.radio import Radio
 from lab.simulators.theengs_values import decoded, random_address
 from lab.simulators.web import serve
@@ -159,14 +159,7 @@ def run(config: Config, stop: threading.Event) -> None:
 
 def main() -> int:
     """Run the program; exit code 2 for a configuration that cannot be used."""
-    start_log()
-    try:
-        config = Config.from_json(config_from_arguments(__doc__))
-    except ConfigError as error:
-        log.error("event=config error=%s", error)  # noqa: TRY400  the text says it all
-        return 2
-    run(config, stop_on_signal())
-    return 0
+    return run_configured(__doc__, Config.from_json, run)
 
 
 if __name__ == "__main__":
