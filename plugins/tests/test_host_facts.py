@@ -35,9 +35,20 @@ def test_a_firewalled_machine_still_answers_arp() -> None:
     assert not host_facts.in_arp_table("10.9.0.4", ARP)
 
 
+TRIE = """     +-- 10.9.0.0/24 2 0 2
+        |-- 10.9.0.0
+           /32 link BROADCAST
+        |-- 10.9.0.10
+           /32 host LOCAL
+        |-- 10.9.0.255
+           /32 link BROADCAST
+"""
+
+
 def test_own_addresses_are_known_from_foreign_ones() -> None:
-    assert host_facts.own_address("127.0.0.1")
-    assert not host_facts.own_address("192.0.2.77")
+    assert host_facts.own_address("10.9.0.10", TRIE)
+    assert not host_facts.own_address("10.9.0.255", TRIE)
+    assert not host_facts.own_address("10.9.0.1", TRIE)
 
 
 def test_a_password_line_is_stable_and_differs_by_user_and_password() -> None:

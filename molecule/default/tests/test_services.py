@@ -1,9 +1,12 @@
 """The site host after one run: services, ports, secrets, and a second look that changes nothing."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario import playbook
+from scenario import Client, playbook
 
 from lab.site import Site
 
@@ -106,3 +109,21 @@ def test_a_feature_without_its_key_is_taken_away_and_comes_back(site: Site, host
     output, figures = playbook(site, "--tags", "govee2mqtt")
     assert figures["failed"] == 0, output[-2000:]
     assert host.check_output("docker inspect --format '{{.State.Status}}' govee2mqtt") == "running"
+
+
+def test_a_changed_account_is_reloaded_and_the_broker_not_restarted(
+    site: Site, host: Any, vault: dict[str, Any], client: Callable[..., Client], tmp_path: Path
+) -> None:
+    ask = "docker inspect --format '{{.State.StartedAt}}' mosquitto"
+    before = host.check_output(ask)
+    changed = vault["vault_mqtt_passwords"] | {"crew": "another-password-of-the-crew"}
+    (tmp_path / "accounts.json").write_text(json.dumps({"vault_mqtt_passwords": changed}))
+    for extra in (("--extra-vars", f"@{tmp_path}/accounts.json"), ()):
+        old = "" if extra else changed["crew"]
+        output, figures = playbook(site, "--tags", "mosquitto", *extra)
+        assert (figures["changed"], figures["failed"]) == (2, 0), output[-2000:]
+        assert (
+            "Not authorized" in client("crew", password=old or vault["vault_mqtt_passwords"]["crew"]).refused
+        )
+        assert client("crew", password=changed["crew"] if extra else None).refused == ""
+    assert host.check_output(ask) == before

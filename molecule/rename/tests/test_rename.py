@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -326,6 +327,39 @@ def test_a_broken_override_is_named_and_changes_nothing(
         assert problem in told
     assert (device_map.files(), device_map.reloads()) == (before, reloads)
     assert device_map.sync() == 0
+
+
+# --------------------------------------------------------------------- a reload must not be taken for a stop
+
+
+def test_a_reloaded_telegraf_comes_back_by_itself_after_a_crash(host: Any) -> None:
+    """Docker restarts nothing that was stopped by hand, as which it counts any `docker kill`."""
+    before = state(host, "telegraf")
+    host.check_output("kill -KILL %s", before.partition(" ")[0])
+    eventually(lambda: state(host, "telegraf").partition(" ")[0] not in {"", "0", before.partition(" ")[0]})
+    eventually(lambda: state(host, "telegraf").endswith(" healthy"), 60)
+
+
+def test_after_a_reboot_everything_is_back(host: Any) -> None:
+    before = state(host, "mosquitto")
+    host.check_output("systemd-run --on-active=1 systemctl reboot")
+    eventually(lambda: state(host, "mosquitto") not in {"", before}, 90)
+    for name in ("mosquitto", "influxdb", "decoder", "telegraf", "grafana"):
+        eventually(partial(is_healthy, host, name), 60)
+
+
+def state(host: Any, name: str) -> str:
+    """Process, time of start and health of a container; empty while the host cannot be reached."""
+    template = "{{.State.Pid}} {{.State.StartedAt}} {{.State.Health.Status}}"
+    try:
+        shown: str = host.run("docker inspect --format %s %s", template, name).stdout.strip()
+    except RuntimeError:
+        return ""
+    return shown
+
+
+def is_healthy(host: Any, name: str) -> bool:
+    return state(host, name).endswith(" healthy")
 
 
 def test_all_is_as_before(site: Site, device_map: Map, database: Database) -> None:
