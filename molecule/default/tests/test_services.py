@@ -116,14 +116,14 @@ def test_a_changed_account_is_reloaded_and_the_broker_not_restarted(
 ) -> None:
     ask = "docker inspect --format '{{.State.StartedAt}}' mosquitto"
     before = host.check_output(ask)
-    changed = vault["vault_mqtt_passwords"] | {"crew": "another-password-of-the-crew"}
-    (tmp_path / "accounts.json").write_text(json.dumps({"vault_mqtt_passwords": changed}))
-    for extra in (("--extra-vars", f"@{tmp_path}/accounts.json"), ()):
-        old = "" if extra else changed["crew"]
+    now, other = vault["vault_mqtt_passwords"]["crew"], "another-password-of-the-crew"
+    accounts = vault["vault_mqtt_passwords"] | {"crew": other}
+    (tmp_path / "accounts.json").write_text(json.dumps({"vault_mqtt_passwords": accounts}))
+    there = ("--extra-vars", f"@{tmp_path}/accounts.json"), other, now
+    and_back = (), now, other
+    for extra, right, wrong in (there, and_back):
         output, figures = playbook(site, "--tags", "mosquitto", *extra)
         assert (figures["changed"], figures["failed"]) == (2, 0), output[-2000:]
-        assert (
-            "Not authorized" in client("crew", password=old or vault["vault_mqtt_passwords"]["crew"]).refused
-        )
-        assert client("crew", password=changed["crew"] if extra else None).refused == ""
+        assert "Not authorized" in client("crew", password=wrong).refused
+        assert client("crew", password=right).refused == ""
     assert host.check_output(ask) == before
