@@ -84,7 +84,7 @@ def summary(site: Site, reports: list[images.ImageReport]) -> None:
         for tag, why in stand_ins.items():
             if why:
                 say(f"  {tag}: {why}")
-    rebuilt = [report.name for report in reports if report.how == "built"]
+    rebuilt = [r.name for r in reports if r.how == "built" and r.name in images.versions().values()]
     if rebuilt:
         say(f"\nBuilt here from source or Debian, as no image registry answers: {', '.join(rebuilt)}")
     say("\nNewest readings (again: make readings; live: make readings WATCH=1)")
