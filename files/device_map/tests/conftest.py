@@ -4,13 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from device_map.sync import Paths
-
-# A loaded machine is no failure.
-settings.register_profile("no_clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("no_clock")
 
 SENSORS = [
     {"id": "A4:C1:38:00:00:01", "name": "stage_left", "room": "stage", "model": "H5075"},
