@@ -342,7 +342,7 @@ def test_a_reloaded_telegraf_comes_back_by_itself_after_a_crash(host: Any) -> No
 
 def test_after_a_reboot_everything_is_back(host: Any) -> None:
     before = state(host, "mosquitto")
-    # A second from now, so that this very call still ends well; timers are a minute late unless told otherwise.
+    # In a second, so that this call itself ends well; timers may be a minute late unless told otherwise.
     host.check_output("systemd-run --on-active=1 --timer-property=AccuracySec=100ms systemctl reboot")
     eventually(lambda: state(host, "mosquitto") not in {"", before}, 90)
     for name in ("mosquitto", "influxdb", "decoder", "telegraf", "grafana"):
