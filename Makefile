@@ -54,7 +54,7 @@ molecule: dev ## one scenario on the boxes of stagecoach (SCENARIO=default, outa
 	@$(LAB) up stagecoach
 	molecule test --scenario-name $(SCENARIO)
 
-test: ## everything: check, then all scenarios on fresh boxes (45 minutes on a machine with nothing)
+test: ## everything: check, then all scenarios on fresh boxes (10 minutes; 20 on a machine with nothing)
 	@lab/test
 
 soak: dev ## the outages of `make test`, ten minutes each (35 minutes)
