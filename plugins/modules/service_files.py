@@ -256,7 +256,6 @@ def main() -> None:
     module.exit_json(
         reload_pending=(host.root / RELOAD_MARK).exists() or would_reload,
         deployed=host.deployed,
-        units_changed=any(path.startswith("units/") for path in [*gone, *(file.path for file in changed)]),
         **result,
     )
 
